@@ -1,0 +1,7 @@
+//! umbel runs scripts as background tasks, on schedules and behind WebSockets, in one process or many.
+//!
+//! The floors of the house, lowest first. A room uses the rooms below it, or beside it one way, never above and
+//! never in a circle; `tests/floors.rs` holds that.
+
+// Floor 0: what things are.
+pub mod task;

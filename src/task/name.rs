@@ -1,0 +1,141 @@
+//! Names that come from outside: checked once, cheap to clone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The queue of a task that names none; Celery's own default.
+pub const DEFAULT_QUEUE: &str = "celery";
+
+/// The longest id or queue name, in bytes. A longer one is refused.
+const MAX_NAME: usize = 255;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    #[error("is empty")]
+    Empty,
+    #[error("is longer than {MAX_NAME} bytes")]
+    TooLong,
+    #[error("has a control character")]
+    Control,
+}
+
+// Control characters are refused because kombu joins a queue and its priority step by 0x06 0x16.
+fn check(text: &str) -> Result<(), BadName> {
+    if text.is_empty() {
+        return Err(BadName::Empty);
+    }
+    if text.len() > MAX_NAME {
+        return Err(BadName::TooLong);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(BadName::Control);
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks and takes `text`: 1 to 255 bytes without control characters.
+            pub fn parse(text: &str) -> Result<Self, BadName> {
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+            fn try_from(text: String) -> Result<Self, BadName> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// Identifies one task through all its attempts. Ours are UUIDs; a sender may choose another text.
+    TaskId
+}
+
+name! {
+    /// The name of a queue, a Redis list there.
+    QueueName
+}
+
+impl TaskId {
+    /// A new random id (UUID version 4, as Celery makes them).
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string().into())
+    }
+}
+
+impl Default for QueueName {
+    fn default() -> Self {
+        Self(DEFAULT_QUEUE.into())
+    }
+}
+
+/// How urgent a message is: **0 first**, as kombu's Redis transport has it.
+///
+/// A foreign sender may write up to 255; the number is kept as it came, and lies in its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Priority(pub u8);
+
+impl Priority {
+    /// kombu's `priority_steps`: one list each.
+    pub const STEPS: [u8; 4] = [0, 3, 6, 9];
+
+    /// The largest step that is not above this priority.
+    pub fn step(self) -> u8 {
+        match self.0 {
+            0..3 => 0,
+            3..6 => 3,
+            6..9 => 6,
+            _ => 9,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded() {
+        assert_eq!(TaskId::parse(""), Err(BadName::Empty));
+        assert_eq!(QueueName::parse("a\u{6}\u{16}3"), Err(BadName::Control));
+        assert_eq!(QueueName::parse(&"x".repeat(256)), Err(BadName::TooLong));
+        assert_eq!(QueueName::parse("메일").unwrap().as_str(), "메일");
+    }
+
+    #[test]
+    fn a_priority_lies_in_kombus_step() {
+        let steps: Vec<u8> = [0, 1, 3, 5, 6, 9, 255].map(|number| Priority(number).step()).into();
+
+        assert_eq!(steps, [0, 0, 3, 3, 6, 9, 9]);
+    }
+}

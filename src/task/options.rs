@@ -1,0 +1,55 @@
+//! What a task's author may declare about it, under Celery's names and with Celery's defaults.
+
+use std::time::Duration;
+
+use super::{Priority, QueueName};
+
+/// Options of one task, declared by `task(name, #{…})` in its script.
+///
+/// Celery's document is "Task options"; where our default differs, the field says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The queue it is sent to when the sender names none.
+    pub queue: QueueName,
+    /// 0 to 9, 0 first.
+    pub priority: Priority,
+    /// The longest an attempt may run. 10 minutes unless declared (Celery: no limit).
+    pub time_limit: Duration,
+    /// Nothing of the value is kept.
+    pub ignore_result: bool,
+    /// Retries allowed before the failure is final; `None` is without end.
+    pub max_retries: Option<u32>,
+    /// Every failure is retried as if the script had asked for it (Celery: `autoretry_for=(Exception,)`).
+    pub autoretry: bool,
+    /// Base of the exponential wait of an automatic retry; `None` waits `default_retry_delay`.
+    pub retry_backoff: Option<Duration>,
+    /// Cap of that wait.
+    pub retry_backoff_max: Duration,
+    /// Spread that wait evenly between nothing and itself.
+    pub retry_jitter: bool,
+    /// The wait of a retry that names none.
+    pub default_retry_delay: Duration,
+    /// Acknowledged when it has ended (at least once). False: before it starts (at most once). Celery: false.
+    pub acks_late: bool,
+    /// Not started later than this after it was sent.
+    pub expires: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queue: QueueName::default(),
+            priority: Priority(0),
+            time_limit: Duration::from_secs(600),
+            ignore_result: false,
+            max_retries: Some(3),
+            autoretry: false,
+            retry_backoff: None,
+            retry_backoff_max: Duration::from_secs(600),
+            retry_jitter: true,
+            default_retry_delay: Duration::from_secs(180),
+            acks_late: true,
+            expires: None,
+        }
+    }
+}
