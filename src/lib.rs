@@ -5,3 +5,6 @@
 
 // Floor 0: what things are.
 pub mod task;
+
+// Floor 1: where things are kept.
+pub mod store;

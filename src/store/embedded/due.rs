@@ -1,0 +1,62 @@
+//! Messages that wait for their time, in the store and never in a worker.
+//!
+//! One instant is remembered: the earliest due time. The writer thread sleeps until then at most, and the
+//! transaction that follows puts what is due at the end of its step.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use rusqlite::{OptionalExtension, params};
+
+use super::desk::Desk;
+use super::rows::{instant, micros};
+use crate::task::QueueName;
+
+/// How many messages become ready in one transaction.
+const AT_ONCE: i64 = 1_000;
+
+impl Desk {
+    /// The place at the end of its step for a message that is ready now.
+    pub fn queue_up(&mut self, step: u8, queue: &QueueName) -> i64 {
+        self.turn += 1;
+        self.ready.note(step, queue, self.turn);
+        self.turn
+    }
+
+    /// A message waits until `due`.
+    pub fn delay(&mut self, due: i64) {
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+    }
+
+    pub fn something_is_due(&self) -> bool {
+        self.next_due.is_some_and(|due| due <= micros(Utc::now()))
+    }
+
+    /// How long until something is due; `None` when nothing is delayed.
+    pub fn until_due(&self) -> Option<Duration> {
+        self.next_due.map(|due| (instant(due) - Utc::now()).to_std().unwrap_or_default())
+    }
+
+    /// Makes ready what is due.
+    pub fn promote(&mut self) -> rusqlite::Result<()> {
+        let due: Vec<(i64, u8, String)> = self
+            .db
+            .prepare_cached("SELECT seq, step, queue FROM task WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
+            .query_map(params![micros(Utc::now()), AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (seq, step, queue) in due {
+            let turn = QueueName::parse(&queue).map_or(0, |queue| self.queue_up(step, &queue));
+            self.execute(
+                "UPDATE task SET state = 'QUEUED', due_at = NULL, turn = ?2 WHERE seq = ?1",
+                params![seq, turn],
+            )?;
+        }
+        self.find_next_due()
+    }
+
+    pub fn find_next_due(&mut self) -> rusqlite::Result<()> {
+        let next = "SELECT due_at FROM task WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1";
+        self.next_due = self.db.prepare_cached(next)?.query_row([], |row| row.get(0)).optional()?;
+        Ok(())
+    }
+}

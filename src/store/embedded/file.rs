@@ -1,0 +1,141 @@
+//! The database file: opening it, bringing its schema up to date, and saying plainly what is wrong with it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::store::Error;
+
+/// Each step brings the schema one version further; the version of a file is how many it has had.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+
+/// Why a command of this room failed.
+pub enum Fault {
+    Sql(rusqlite::Error),
+    /// Nothing is wrong with the store: it is the answer.
+    Refused(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+pub type Outcome<T> = Result<T, Fault>;
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub enum File {
+    On(PathBuf),
+    /// A name within this process; it is gone with its last connection.
+    InMemory(String),
+}
+
+impl File {
+    pub fn in_memory() -> Self {
+        Self::InMemory(format!("file:/umbel-{}?vfs=memdb", uuid::Uuid::new_v4().simple()))
+    }
+
+    /// The writer's connection, with the schema of this version.
+    pub fn open(&self) -> Result<Connection, Error> {
+        self.try_open().map_err(|fault| self.explain(fault))
+    }
+
+    /// One more connection, which only reads.
+    pub fn open_to_read(&self) -> Result<Connection, Error> {
+        let open = || {
+            let db = self.connect()?;
+            db.pragma_update(None, "query_only", true)?;
+            Ok(db)
+        };
+        open().map_err(|fault| self.explain(fault))
+    }
+
+    fn connect(&self) -> Outcome<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = match self {
+            Self::On(path) => Connection::open_with_flags(path, flags)?,
+            Self::InMemory(name) => Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?,
+        };
+        db.busy_timeout(std::time::Duration::from_secs(10))?;
+        db.set_prepared_statement_cache_capacity(64);
+        Ok(db)
+    }
+
+    fn try_open(&self) -> Outcome<Connection> {
+        let mut db = self.connect()?;
+        db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        // Each commit reaches the disk before its callers hear of it.
+        db.pragma_update(None, "synchronous", "FULL")?;
+        // Ids are random, so that each push touches another page of their index: keep those at hand (KiB).
+        db.pragma_update(None, "cache_size", -32_768)?;
+        // Pages; a hot page is then copied into the file once for many commits.
+        db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        self.migrate(&mut db)?;
+        Ok(db)
+    }
+
+    fn migrate(&self, db: &mut Connection) -> Outcome<()> {
+        let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
+        if version > STEPS.len() {
+            return Err(self.refuse(format!(
+                "was written by a newer umbel (its schema is {version}, this one knows {}); use that one or another file",
+                STEPS.len()
+            )));
+        }
+        let tables: u32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+        if version == 0 && tables > 0 {
+            return Err(self.refuse("is an SQLite database of another program; use another file".to_owned()));
+        }
+        let change = db.transaction()?;
+        for step in &STEPS[version..] {
+            change.execute_batch(step)?;
+        }
+        change.pragma_update(None, "user_version", STEPS.len() as u32)?;
+        Ok(change.commit()?)
+    }
+
+    fn refuse(&self, why: String) -> Fault {
+        Fault::Refused(anyhow::anyhow!("{self} {why}").into())
+    }
+
+    /// What is wrong, in words for someone who has to act.
+    pub fn explain(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Refused(error) => error,
+            Fault::Sql(error) => self.explain_sql(&error),
+        }
+    }
+
+    pub fn explain_sql(&self, error: &rusqlite::Error) -> Error {
+        let away = |what: &str| Error::Away { reason: format!("{self} {what} ({error})") };
+        let broken = |what: &str| anyhow::anyhow!("{self} {what} ({error})").into();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => away("cannot grow: the disk is full"),
+            Some(ErrorCode::SystemIoFailure) => away("cannot be read or written"),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => away("is locked by another program"),
+            Some(ErrorCode::ReadOnly) => broken("cannot be written: the file or its folder is read-only"),
+            Some(ErrorCode::CannotOpen) => broken("cannot be opened: look at its folder and its permissions"),
+            Some(ErrorCode::PermissionDenied) => broken("cannot be opened: permission denied"),
+            Some(ErrorCode::NotADatabase) => broken("is no SQLite database; use another file"),
+            Some(ErrorCode::DatabaseCorrupt) => broken("is damaged; restore it from a backup or use another file"),
+            _ => broken("failed"),
+        }
+    }
+}
+
+impl std::fmt::Display for File {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::On(path) => write!(out, "`{}`", Path::display(path)),
+            Self::InMemory(_) => out.write_str("the store in memory"),
+        }
+    }
+}

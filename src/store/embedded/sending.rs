@@ -1,0 +1,102 @@
+//! What the writer does to store messages.
+
+use std::sync::LazyLock;
+
+use rusqlite::OptionalExtension;
+
+use super::desk::Desk;
+use super::file::{Fault, Outcome};
+use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, micros};
+use super::settling::revoked_error;
+use crate::store::{Error, Pushed, Tick};
+use crate::task::{Message, State, Timestamp};
+
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let marks = (1..=MESSAGE_COLUMNS + 7).map(|number| format!("?{number}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO task ({MESSAGE}, state, step, turn, due_at, queued_at, finished_at, error) VALUES ({marks}) \
+         ON CONFLICT (id) DO NOTHING"
+    )
+});
+
+// Where a message waits.
+struct Place {
+    state: State,
+    turn: i64,
+    due_at: Option<i64>,
+}
+
+impl Desk {
+    /// Stores all of `messages` or none, see [`crate::store::Queue::push`].
+    pub fn push(&mut self, messages: &[Message], unless: Option<&Tick>, now: Timestamp) -> Outcome<Pushed> {
+        if let ([message], None) = (messages, unless) {
+            return self.insert(message, now).map(|()| Pushed::Stored);
+        }
+        self.atomically(|desk| {
+            if let Some(tick) = unless
+                && !desk.take_tick(tick)?
+            {
+                return Ok(Pushed::Taken);
+            }
+            messages.iter().try_for_each(|message| desk.insert(message, now))?;
+            Ok(Pushed::Stored)
+        })
+    }
+
+    /// Stores a follow-up. A second run of the same task, after a death, does not send its fixed followers twice.
+    pub fn push_unless_known(&mut self, message: &Message, now: Timestamp) -> Outcome<()> {
+        match self.insert(message, now) {
+            Err(Fault::Refused(Error::DuplicateId { .. })) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn insert(&mut self, message: &Message, now: Timestamp) -> Outcome<()> {
+        let revoked = self.was_revoked(message)?;
+        let place =
+            if revoked { Place { state: State::Revoked, turn: 0, due_at: None } } else { self.place(message, now) };
+        let finished_at = revoked.then(|| micros(now));
+        let error = revoked.then(|| rows::json(&revoked_error("revoked")));
+        let inserted = {
+            let mut insert = self.db.prepare_cached(&INSERT)?;
+            rows::bind_message(&mut insert, message)?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 1, place.state.as_str())?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 2, message.priority.step())?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 3, place.turn)?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 4, place.due_at)?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 5, micros(now))?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 6, finished_at)?;
+            insert.raw_bind_parameter(MESSAGE_COLUMNS + 7, error)?;
+            insert.raw_execute()?
+        };
+        if inserted == 0 {
+            return Err(Error::DuplicateId { id: message.id.clone() }.into());
+        }
+        if revoked {
+            self.has_ended(&message.id);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, message: &Message, now: Timestamp) -> Place {
+        match message.due_at().filter(|due| *due > now) {
+            Some(due) => {
+                self.delay(micros(due));
+                Place { state: State::Scheduled, turn: 0, due_at: Some(micros(due)) }
+            }
+            None => {
+                let turn = self.queue_up(message.priority.step(), &message.queue);
+                Place { state: State::Queued, turn, due_at: None }
+            }
+        }
+    }
+
+    fn was_revoked(&mut self, message: &Message) -> rusqlite::Result<bool> {
+        if self.revocations == 0 {
+            return Ok(false);
+        }
+        let sql = "SELECT 1 FROM revocation WHERE id = ?1";
+        let known = self.db.prepare_cached(sql)?.query_row([message.id.as_str()], |_| Ok(())).optional()?;
+        Ok(known.is_some())
+    }
+}

@@ -1,0 +1,168 @@
+//! What the writer does to end, to give back and to revoke deliveries.
+
+use std::sync::LazyLock;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::claims::Claim;
+use super::desk::Desk;
+use super::file::Outcome;
+use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, json, micros};
+use crate::store::{Attempt, Ending, Receipt, Revoked, Settled, Settlement};
+use crate::task::{Failure, Message, State, TaskId, Timestamp};
+
+static RETRY: LazyLock<String> = LazyLock::new(|| {
+    let message =
+        MESSAGE.split(", ").zip(1..).map(|(column, number)| format!("{column} = ?{number}")).collect::<Vec<_>>();
+    let more = ["state", "step", "turn", "due_at", "error", "started_at", "worker", "code", "log", "children"];
+    let more = more.iter().zip(MESSAGE_COLUMNS + 2..).map(|(column, number)| format!("{column} = ?{number}"));
+    let columns = message.into_iter().chain(more).collect::<Vec<_>>().join(", ");
+    format!("UPDATE task SET {columns}, held = 0, acknowledged = 0 WHERE seq = ?{}", MESSAGE_COLUMNS + 1)
+});
+
+/// What Celery keeps of a task that was revoked.
+pub fn revoked_error(reason: &str) -> Failure {
+    Failure::celery("TaskRevokedError", reason)
+}
+
+impl Desk {
+    /// Ends a delivery in one step, see [`Settlement`].
+    pub fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Outcome<Settled> {
+        let Settlement { delivery, ending, attempt, follow_ups } = settlement;
+        let Some((seq, revoked)) = self.claims.with(&delivery.receipt, |claim| (claim.seq, claim.revoked)) else {
+            return Ok(Settled::LeaseLost);
+        };
+        let id = &delivery.receipt.id;
+        let ending = match ending {
+            Ending::Retry { .. } if revoked => Ending::Revoked { reason: "revoked" },
+            ending => ending,
+        };
+        if follow_ups.is_empty() {
+            self.end(seq, id, ending, &attempt, now)?;
+        } else {
+            self.atomically(|desk| {
+                follow_ups.iter().try_for_each(|message| desk.push_unless_known(message, now))?;
+                desk.end(seq, id, ending, &attempt, now)
+            })?;
+        }
+        self.settled(id);
+        Ok(Settled::Stored)
+    }
+
+    // One statement, so that it succeeds or changes nothing.
+    fn end(&mut self, seq: i64, id: &TaskId, ending: Ending, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
+        let (state, result, error) = match ending {
+            Ending::Retry { next, why } => return self.retry(seq, &next, &why, attempt, now),
+            Ending::Success { result } => (State::Success, result, None),
+            Ending::Failure(why) => (State::Failure, None, Some(why)),
+            Ending::Revoked { reason } => (State::Revoked, None, Some(revoked_error(reason))),
+        };
+        let (log, children) = rows::notes(attempt);
+        self.execute(
+            "UPDATE task SET state = ?2, result = ?3, error = ?4, started_at = ?5, finished_at = ?6, worker = ?7, \
+             code = ?8, log = ?9, children = ?10 WHERE seq = ?1",
+            params![
+                seq,
+                state.as_str(),
+                result.as_deref().map(|result| result.get()),
+                error.map(|error| json(&error)),
+                attempt.started_at.map(micros),
+                micros(attempt.finished_at.unwrap_or(now)),
+                self.settings.worker,
+                attempt.code,
+                log,
+                children
+            ],
+        )?;
+        self.has_ended(id);
+        Ok(())
+    }
+
+    fn retry(&mut self, seq: i64, next: &Message, why: &Failure, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
+        // Shown as RETRY until it becomes ready, even if that is at once.
+        let due = micros(next.due_at().unwrap_or(now));
+        let (log, children) = rows::notes(attempt);
+        let mut update = self.db.prepare_cached(&RETRY)?;
+        rows::bind_message(&mut update, next)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 1, seq)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 2, State::Retry.as_str())?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 3, next.priority.step())?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 4, 0)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 5, due)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 6, json(why))?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 7, attempt.started_at.map(micros))?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 8, &self.settings.worker)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 9, &attempt.code)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 10, log)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 11, children)?;
+        update.raw_execute()?;
+        drop(update);
+        self.delay(due);
+        Ok(())
+    }
+
+    /// See [`crate::store::Queue::acknowledge`].
+    pub fn acknowledge(&mut self, receipt: &Receipt) -> Outcome<Settled> {
+        let Some(seq) = self.claims.with(receipt, |claim| claim.seq) else { return Ok(Settled::LeaseLost) };
+        self.execute("UPDATE task SET acknowledged = 1 WHERE seq = ?1", [seq])?;
+        self.claims.with(receipt, |claim| claim.acknowledged = true);
+        Ok(Settled::Stored)
+    }
+
+    /// See [`crate::store::Queue::put_back`]. Receipts that are void are passed over.
+    pub fn return_all(&mut self, receipts: &[Receipt], now: Timestamp) -> Outcome<()> {
+        for receipt in receipts {
+            let look =
+                |claim: &mut Claim| (claim.seq, claim.revoked, claim.marked || claim.acknowledged, claim.redelivered);
+            let Some((seq, revoked, written, redelivered)) = self.claims.with(receipt, look) else { continue };
+            if revoked {
+                self.end(seq, &receipt.id, Ending::Revoked { reason: "revoked" }, &Attempt::default(), now)?;
+                self.settled(&receipt.id);
+                continue;
+            }
+            if written {
+                let sql = "UPDATE task SET held = ?2, acknowledged = 0 WHERE seq = ?1";
+                self.execute(sql, params![seq, redelivered])?;
+            }
+            self.put_back(&receipt.id);
+        }
+        Ok(())
+    }
+
+    /// See [`crate::store::Queue::revoke`].
+    pub fn revoke(&mut self, id: &TaskId, terminate: bool, now: Timestamp) -> Outcome<Revoked> {
+        if let Some(seq) = self.claims.with_id(id, |claim| claim.seq) {
+            // Written down, so that it is not redelivered after a crash either.
+            self.execute("UPDATE task SET revoked = 1 WHERE seq = ?1", [seq])?;
+            self.claims.with_id(id, |claim| claim.revoked = true);
+            if terminate {
+                self.stop(id);
+            }
+            return Ok(Revoked::WhileRunning);
+        }
+        let known = self
+            .db
+            .prepare_cached("SELECT state FROM task WHERE id = ?1")?
+            .query_row([id.as_str()], |row| rows::state(row, 0))
+            .optional()?;
+        match known {
+            Some(state) if state.is_final() => Ok(Revoked::TooLate(state)),
+            Some(_) => {
+                self.execute(
+                    "UPDATE task SET state = 'REVOKED', due_at = NULL, error = ?2, finished_at = ?3 WHERE id = ?1",
+                    params![id.as_str(), json(&revoked_error("revoked")), micros(now)],
+                )?;
+                self.has_ended(id);
+                Ok(Revoked::BeforeStart)
+            }
+            None => {
+                self.execute(
+                    "INSERT INTO revocation VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
+                    params![id.as_str(), micros(now)],
+                )?;
+                self.revocations += 1;
+                Ok(Revoked::Unknown)
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Where things are kept: the promises of a store, fulfilled by SQLite (`embedded`) and by Redis (`redis`).
+//!
+//! The rooms above know only the traits of this file. What they may lean on is written in their doc sentences and
+//! held by one suite, `tests/stores/`, against both stores. A store batches by itself: calls that wait at the same
+//! time share a transaction or a pipeline, so callers simply await one call a task.
+//!
+//! A claim is a lease. Its receipt is the right to settle; whoever lost the lease cannot write a result.
+
+pub mod embedded;
+mod lock;
+pub mod redis;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
+
+pub use lock::{Held, Holder, Lock};
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("a task with the id `{id}` exists already")]
+    DuplicateId { id: TaskId },
+    #[error(transparent)]
+    Held(#[from] Held),
+    /// The store cannot be reached now; the same call may succeed later.
+    #[error("the store is away: {reason}")]
+    Away { reason: String },
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Settings of a store.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a claim lasts without renewal. It is renewed each third of it.
+    pub lease: Duration,
+    /// How long results are kept.
+    pub keep: Duration,
+    /// How many runs the history keeps; the oldest final ones go first.
+    pub history: u64,
+    /// Who claims here, as `name@host`; kept with each run.
+    pub worker: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            keep: Duration::from_secs(86_400),
+            history: 100_000,
+            worker: "umbel@localhost".to_owned(),
+        }
+    }
+}
+
+/// The promises of one opened store. Cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    pub queue: Arc<dyn Queue>,
+    pub results: Arc<dyn Results>,
+    pub history: Arc<dyn History>,
+    pub ticks: Arc<dyn Ticks>,
+    pub kv: Arc<dyn KeyValue>,
+    /// Only this process can use the store, so that every queue in it is its to serve.
+    pub exclusive: bool,
+    /// The lock that an embedded store holds; `None` for Redis and in memory.
+    pub lock: Option<Arc<Lock>>,
+}
+
+/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or `redis://…`.
+///
+/// # Errors
+/// `Held` names the process that uses an embedded store already; `Away` when Redis does not answer.
+pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        return embedded::open(&folder.join(path), &lock_path(url, folder), settings);
+    }
+    if url == "memory:" {
+        return embedded::open_in_memory(settings);
+    }
+    if url.starts_with("redis://") || url.starts_with("redis+unix://") || url.starts_with("unix://") {
+        return redis::open(url, settings).await;
+    }
+    Err(check_url(url).expect_err("every store there is was tried above").into())
+}
+
+/// Whether `url` names a store, without opening it.
+///
+/// # Errors
+/// Says how a store is named.
+pub fn check_url(url: &str) -> anyhow::Result<()> {
+    let known = ["sqlite:", "memory:", "redis://", "redis+unix://", "unix://"];
+    anyhow::ensure!(
+        known.iter().any(|scheme| url.starts_with(scheme)),
+        "`{url}` names no store: write `sqlite:data/umbel.db` or `redis://HOST:PORT/DB`"
+    );
+    Ok(())
+}
+
+/// Where the lock file of a project is: beside its embedded database, else in `data/`.
+pub fn lock_path(url: &str, folder: &Path) -> PathBuf {
+    let database = folder.join(url.strip_prefix("sqlite:").unwrap_or("data/umbel.db"));
+    database.with_file_name("umbel.lock")
+}
+
+/// The right to settle one delivery. It is void once its lease has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    pub id: TaskId,
+    /// Differs for each claim of the same task: the fencing token.
+    pub token: u64,
+}
+
+/// A message that one worker has claimed.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub message: Message,
+    pub receipt: Receipt,
+    /// It was claimed before, by a process that died.
+    pub redelivered: bool,
+}
+
+/// Which queues a worker serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queues {
+    /// Every queue that has messages; for a store that is ours alone.
+    Every,
+    Named(Vec<QueueName>),
+}
+
+/// What came of `push`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    Stored,
+    /// `unless` held, nothing was stored.
+    Taken,
+}
+
+/// One due time of one entry of the timetable: it is fired at most once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tick {
+    pub entry: String,
+    pub due: Timestamp,
+}
+
+/// How one attempt ends in the store.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    Success {
+        /// `None` when the task's result is to be ignored.
+        result: Option<Json>,
+    },
+    Failure(Failure),
+    /// `revoked`, `expired` or `terminated`.
+    Revoked {
+        reason: &'static str,
+    },
+    /// The task waits again: `next` is the same task with its new due time.
+    Retry {
+        next: Box<Message>,
+        why: Failure,
+    },
+}
+
+/// What is kept of one attempt beside its ending.
+#[derive(Debug, Clone, Default)]
+pub struct Attempt {
+    /// `None` when the script never started.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Hash of the code that ran.
+    pub code: Option<String>,
+    pub log: Vec<LogLine>,
+    pub children: Vec<TaskId>,
+    /// `ignore_result`: nothing is published under Celery's result key.
+    pub ignore_result: bool,
+}
+
+/// One atomic step: the receipt is checked, the outcome stored, what follows pushed, the lease ended.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub delivery: Delivery,
+    pub ending: Ending,
+    pub attempt: Attempt,
+    /// Other tasks to send in the same step; one whose id is known already is not sent again.
+    pub follow_ups: Vec<Message>,
+}
+
+/// What is kept of a task that may not be tried again and whose process died, or was stopped, while it ran.
+pub fn worker_lost() -> Failure {
+    Failure::new("billiard.exceptions", "WorkerLostError", "its process ended while it ran")
+}
+
+/// What came of `settle`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Stored,
+    /// The lease had ended: another process has the task, and nothing was written.
+    LeaseLost,
+}
+
+/// What came of `revoke`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// It had not started and never will; its state is REVOKED now or as soon as its turn comes.
+    BeforeStart,
+    /// It runs; who runs it is told, when `terminate` was asked for.
+    WhileRunning,
+    /// It had ended before, in this state.
+    TooLate(State),
+    /// The store knows no such task. The revocation is remembered, because a foreign sender may have sent it.
+    Unknown,
+}
+
+/// How many messages a queue holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Ready to be claimed.
+    pub ready: u64,
+    /// Waiting for their due time (of this queue).
+    pub delayed: u64,
+    /// Claimed and not settled.
+    pub claimed: u64,
+}
+
+/// Messages between their sender and their worker.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Stores all of `messages` or none; they survive a crash once this returns. With `unless`, the tick is taken in
+    /// the same step: when it (or a later tick of its entry) was taken before, nothing is stored.
+    ///
+    /// # Errors
+    /// `DuplicateId` when a task of ours with such an id is known.
+    async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed>;
+
+    /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
+    /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
+    async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
+
+    /// Ends a delivery in one atomic step, see [`Settlement`].
+    async fn settle(&self, settlement: Settlement) -> Result<Settled>;
+
+    /// Gives up the right of redelivery before the script starts (`acks_late: false`): whatever happens, the task is
+    /// not handed out again. It must still be settled.
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<Settled>;
+
+    /// Returns deliveries that did not start, to the front of their queue, without counting an attempt.
+    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<()>;
+
+    /// Renews the leases of everything this process has claimed, takes back what dead processes held, and drops
+    /// what is too old to keep. Called each third of a lease by one timer per process.
+    /// Returns receipts of ours that were lost meanwhile.
+    async fn keep_alive(&self) -> Result<Vec<Receipt>>;
+
+    /// Takes care that the task does not start any more; with `terminate`, also that a running one is stopped.
+    async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked>;
+
+    /// Whether somebody asked that this running task ends, stopped or not. False once the receipt is void.
+    async fn is_revoked(&self, receipt: &Receipt) -> Result<bool>;
+
+    /// Ids of running tasks that are to be stopped, wherever they run. A slow reader may miss some:
+    /// `Lagged` tells it so.
+    fn terminations(&self) -> broadcast::Receiver<TaskId>;
+
+    async fn depth(&self, queue: &QueueName) -> Result<Depth>;
+
+    /// Removes everything that waits in `queue`, and tells how many that were.
+    async fn purge(&self, queue: &QueueName) -> Result<u64>;
+
+    /// How many messages could not be read and lie in the dead letters.
+    async fn dead_letters(&self) -> Result<u64>;
+
+    /// The store answers.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// What came of tasks.
+#[async_trait]
+pub trait Results: Send + Sync {
+    /// Everything kept of a task; `None` when it is unknown or was forgotten.
+    async fn load(&self, id: &TaskId) -> Result<Option<Run>>;
+
+    /// The same, as soon as the task has ended or `patience` is over. A task that is not known yet is waited for.
+    async fn wait(&self, id: &TaskId, patience: Duration) -> Result<Option<Run>>;
+
+    /// Drops what is kept of an ended task. False when there was none.
+    async fn forget(&self, id: &TaskId) -> Result<bool>;
+
+    /// How far a claimed task is. It is gone with the attempt.
+    async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()>;
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The task's whole name.
+    pub name: Option<String>,
+    pub state: Option<State>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What happened to tasks.
+#[async_trait]
+pub trait History: Send + Sync {
+    /// The runs that match, newest first.
+    async fn recent(&self, filter: &Filter) -> Result<Vec<Run>>;
+}
+
+/// When entries of the timetable fired last.
+#[async_trait]
+pub trait Ticks: Send + Sync {
+    /// The due time of the last tick of each of `entries` (name, fingerprint). An entry that is new here, or whose
+    /// fingerprint differs from the one kept, begins at `now`: its earlier ticks are nobody's.
+    async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
+}
+
+/// Small values that scripts share.
+#[async_trait]
+pub trait KeyValue: Send + Sync {
+    /// `None` when there is none or it has expired.
+    async fn get(&self, key: &str) -> Result<Option<Json>>;
+    /// Sets, for as long as `ttl` says (`None`: for good). With `only_new`, only where there is none.
+    /// False when `only_new` kept it from setting.
+    async fn set(&self, key: &str, value: Json, ttl: Option<Duration>, only_new: bool) -> Result<bool>;
+    /// Adds to an integer (0 where there is none) and returns the sum.
+    ///
+    /// # Errors
+    /// When the value is no integer, or the sum does not fit 64 bits.
+    async fn incr(&self, key: &str, by: i64) -> Result<i64>;
+    /// Deletes; with `expected`, only that value. False when there was none.
+    async fn delete(&self, key: &str, expected: Option<Json>) -> Result<bool>;
+}

@@ -1,0 +1,68 @@
+-- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
+-- ARGV: worker; then of each message: token, queue, id, due (ms), brief, why it cannot be read ('' when it can).
+-- Returns for each: 'start', 'again' (a process died with it), 'revoked' (to be settled as such) or 'gone'.
+
+-- The oldest dead letters go when there are more than this.
+local MOST_DEAD = 10000
+
+local worker = ARGV[1]
+local any_revoked = redis.call('EXISTS', REVOKED) == 1
+local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
+
+local tokens, runs = {}, {}
+for i = 2, #ARGV, 6 do
+  tokens[#tokens + 1] = ARGV[i]
+  runs[#runs + 1] = run_of(ARGV[i + 2])
+end
+local held = are_held(tokens)
+local all_known = redis.call('EXISTS', unpack(runs)) == #runs
+local begun = {}
+
+local function decide(n, token, queue, id, due, brief, unreadable)
+  if not held[n] then return 'gone' end
+  local claimed = claimed_of(queue)
+  local function drop()
+    redis.call('ZREM', LEASE, token)
+    redis.call('HDEL', claimed, token)
+    return 'gone'
+  end
+  if unreadable ~= '' then
+    local envelope = redis.call('HGET', claimed, token):sub(2)
+    local letter = { reason = unreadable, at = now, queue = queue, envelope = envelope }
+    redis.call('LPUSH', DEAD, cjson.encode(letter))
+    redis.call('LTRIM', DEAD, 0, MOST_DEAD - 1)
+    return drop()
+  end
+
+  local run = runs[n]
+  if not all_known and redis.call('HEXISTS', run, 'brief') == 0 then -- it came from outside
+    redis.call('HSET', run, 'queue', queue, 'brief', brief)
+    redis.call('ZADD', HISTORY, now_us, id)
+  end
+  if any_revoked and redis.call('ZSCORE', REVOKED, id) then
+    if redis.call('HGET', run, 'state') ~= 'REVOKED' then return 'revoked' end
+    redis.call('ZREM', REVOKED, id)
+    return drop()
+  end
+  if due > now then
+    -- A Celery client pushes a task with an eta as any other; it waits here, not in a worker.
+    local kept = redis.call('HGET', claimed, token)
+    place(queue, kept:sub(1, 1), id, due, kept:sub(2))
+    redis.call('HSET', run, 'state', 'SCHEDULED')
+    redis.call('EXPIRE', run, UNSETTLED + math.ceil((due - now) / 1000))
+    return drop()
+  end
+  begun[#begun + 1] = id
+  redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)
+  if any_redelivered and redis.call('HEXISTS', REDELIVERED, id) == 1 then return 'again' end
+  return 'start'
+end
+
+local answers = {}
+for n = 1, #tokens do
+  local at = 6 * n - 4
+  local token, queue, id, due, brief, unreadable = unpack(ARGV, at, at + 5)
+  answers[n] = decide(n, token, queue, id, tonumber(due), brief, unreadable)
+end
+if #begun > 0 then redis.call('ZREM', ENDED, unpack(begun)) end -- its sender sent twice what has ended
+return answers

@@ -1,0 +1,59 @@
+-- Takes up to `most` messages, most urgent step first, and leases them.
+-- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
+-- Returns the wait until the next due time (ms, -1 for none), the first token, and of each message the number of its
+-- queue and its envelope.
+
+local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+
+promote(1000)
+for q = 5, #ARGV do
+  for _, step in ipairs(STEPS) do
+    local list = list_of(ARGV[q], step)
+    empty_inbox(process .. ':' .. list, list)
+  end
+end
+
+local taken = {}
+for _, step in ipairs(STEPS) do
+  for q = 5, #ARGV do
+    local room = most - #taken
+    local envelopes = room > 0 and redis.call('RPOP', list_of(ARGV[q], step), room)
+    for _, envelope in ipairs(envelopes or {}) do
+      taken[#taken + 1] = { q, step, envelope }
+    end
+  end
+end
+
+local answer = {}
+local first = 0
+if #taken > 0 then
+  -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
+  first = math.max(tonumber(redis.call('GET', TOKEN) or 0) + 1, now_us)
+  redis.call('SET', TOKEN, first + #taken - 1)
+  local leases, kept = {}, {}
+  local ends = ('%.0f'):format(now + lease)
+  for n, message in ipairs(taken) do
+    local q, step, envelope = message[1], message[2], message[3]
+    local token = ('%.0f'):format(first + n - 1)
+    leases[2 * n - 1], leases[2 * n] = ends, token
+    local of_queue = kept[q] or {}
+    of_queue[#of_queue + 1] = token
+    of_queue[#of_queue + 1] = step .. envelope
+    kept[q] = of_queue
+    answer[2 * n - 1], answer[2 * n] = q - 5, envelope
+  end
+  redis.call('ZADD', LEASE, unpack(leases))
+  for q, of_queue in pairs(kept) do
+    redis.call('HSET', claimed_of(ARGV[q]), unpack(of_queue))
+    redis.call('SADD', QUEUES, ARGV[q])
+  end
+elseif waits then
+  for q = 5, #ARGV do
+    for _, step in ipairs(STEPS) do
+      redis.call('ZADD', INBOXES, now + lease, process .. ':' .. list_of(ARGV[q], step))
+    end
+  end
+end
+
+local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
+return { next_due and math.max(0, next_due - now) or -1, first, answer }

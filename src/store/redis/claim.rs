@@ -1,0 +1,222 @@
+//! Claiming: a script takes and leases a batch, we read it, a second script writes down who runs what.
+//!
+//! Reading is ours because Lua would be slow at it and could not tell why a message is unreadable. What dies between
+//! the two scripts is leased and comes back when the lease ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result};
+use crate::task::{Message, QueueName, Unreadable};
+
+use super::connection::PATIENCE;
+use super::record::Brief;
+use super::settle::due;
+use super::{Redis, keys, script};
+
+/// The most messages that one call of the script claims, so that it never keeps others waiting for long.
+const MOST: usize = 512;
+
+/// The wait until the next due time in ms (-1 for none), the first token, and the queue and the envelope of each.
+type Taken = (i64, u64, Vec<(usize, Vec<u8>)>);
+
+/// A message as it was taken, before anyone decided on it.
+struct Candidate {
+    token: u64,
+    queue: QueueName,
+    message: std::result::Result<Message, Unreadable>,
+}
+
+/// Deliveries on their way to who claimed them; those that never arrive are put back.
+struct Found {
+    store: Arc<Redis>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Found {
+    fn accept(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        let unheard = std::mem::take(&mut self.deliveries);
+        // Where this fails, or no runtime is left, they come back with the end of their lease.
+        if let (false, Ok(runtime)) = (unheard.is_empty(), Handle::try_current()) {
+            let store = self.store.clone();
+            runtime.spawn(async move { store.put_back(unheard).await });
+        }
+    }
+}
+
+impl Redis {
+    /// As `Queue::claim`. The search is a task of its own, so that a caller who gives up half way leaves neither a
+    /// wait in Redis nor messages in nobody's hands.
+    pub(super) async fn claim_for(
+        self: Arc<Self>,
+        queues: &Queues,
+        most: usize,
+        patience: Duration,
+    ) -> Result<Vec<Delivery>> {
+        let Queues::Named(queues) = queues else {
+            return Err(anyhow!("a worker over Redis names its queues: others may serve the rest").into());
+        };
+        let (mut answer, answered) = oneshot::channel();
+        let (store, queues) = (self.clone(), queues.clone());
+        tokio::spawn(async move {
+            let found = store.search(&queues, most.min(MOST), patience, &mut answer).await;
+            // Who is not there any more, or goes before reading it, gives it back by dropping it.
+            let _ = answer.send(found.map(|deliveries| Found { store, deliveries }));
+        });
+        let found = answered.await.map_err(|_| Error::from(anyhow!("the store is closed")))??;
+        let deliveries = found.accept();
+        let mut held = self.held.lock().expect("no one panics while holding the receipts");
+        held.extend(deliveries.iter().map(|delivery| (delivery.receipt.token, delivery.receipt.clone())));
+        drop(held);
+        Ok(deliveries)
+    }
+
+    async fn search(
+        self: &Arc<Self>,
+        queues: &[QueueName],
+        most: usize,
+        patience: Duration,
+        caller: &mut oneshot::Sender<Result<Found>>,
+    ) -> Result<Vec<Delivery>> {
+        if most == 0 || queues.is_empty() {
+            let _ = timeout(patience, caller.closed()).await;
+            return Ok(Vec::new());
+        }
+        let end = Instant::now() + patience;
+        let lists: Vec<String> = queues.iter().flat_map(keys::lists).collect();
+        let mut earlier = self.subscriber.due();
+        loop {
+            earlier.mark_unchanged();
+            let left = end.saturating_duration_since(Instant::now());
+            let queues = self.in_turn(queues);
+            let (next_due, first, taken) = self.take(&queues, most, !left.is_zero()).await?;
+            let anything = !taken.is_empty();
+            let deliveries = self.admit(read(&queues, first, taken)).await?;
+            if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
+                return Ok(deliveries);
+            }
+            if anything {
+                continue;
+            }
+            let until_due = u64::try_from(next_due).map_or(left, Duration::from_millis);
+            let wake = async {
+                tokio::select! {
+                    () = caller.closed() => {}
+                    _ = earlier.changed() => {}
+                }
+            };
+            self.idle.wait(&self.process, &lists, left.min(until_due), wake).await?;
+        }
+    }
+
+    // Another one is first each time, so that a full queue does not starve the others.
+    fn in_turn(&self, queues: &[QueueName]) -> Vec<QueueName> {
+        let mut queues = queues.to_vec();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % queues.len();
+        queues.rotate_left(first);
+        queues
+    }
+
+    async fn take(self: &Arc<Self>, queues: &[QueueName], most: usize, will_wait: bool) -> Result<Taken> {
+        let mut call = script::CLAIM.prepare_invoke();
+        call.arg(&self.process).arg(most).arg(self.lease_ms()).arg(u8::from(will_wait));
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let (answer, answered) = oneshot::channel();
+        let (store, queues) = (self.clone(), queues.to_vec());
+        tokio::spawn(async move {
+            let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
+            // A Redis that stood still grants what nobody waits for any more.
+            if let Err(Ok((_, first, taken))) = answer.send(taken) {
+                store.give_up(&queues, first, &taken).await;
+            }
+        });
+        let taken = timeout(PATIENCE, answered).await.map_err(|_| self.connection.silent())?;
+        taken.unwrap_or_else(|_| Err(anyhow!("the store is closed").into()))
+    }
+
+    // Where this fails, they come back with the end of their lease.
+    async fn give_up(&self, queues: &[QueueName], first: u64, taken: &[(usize, Vec<u8>)]) {
+        if taken.is_empty() {
+            return;
+        }
+        let mut call = script::PUT_BACK.prepare_invoke();
+        for (token, (queue, _)) in (first..).zip(taken).collect::<Vec<_>>().into_iter().rev() {
+            // Nobody was told that it runs, so that its record does not change: no id.
+            call.arg(token).arg(queues[*queue].as_str()).arg("");
+        }
+        if let Err(cause) = self.connection.run::<()>(&call).await {
+            warn!("cannot give {} tasks back, the end of their lease will: {cause}", taken.len());
+        }
+    }
+
+    pub(super) fn lease_ms(&self) -> u64 {
+        u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX >> 12)
+    }
+
+    async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Delivery>> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = script::ADMIT.prepare_invoke();
+        call.arg(&self.settings.worker);
+        for Candidate { token, queue, message } in &candidates {
+            call.arg(*token).arg(queue.as_str());
+            match message {
+                Ok(message) => {
+                    call.arg(message.id.as_str()).arg(due(message)).arg(Brief::of(message).to_text()).arg("")
+                }
+                Err(reason) => call.arg("").arg(0).arg("").arg(reason.to_string()),
+            };
+        }
+        let decisions: Vec<String> = self.connection.run(&call).await?;
+        let mut deliveries = Vec::with_capacity(candidates.len());
+        for (candidate, decision) in candidates.into_iter().zip(decisions) {
+            let message = match candidate.message {
+                Ok(message) => message,
+                Err(reason) => {
+                    warn!(queue = %candidate.queue, "a message of queue `{}` cannot be read: {reason}", candidate.queue);
+                    continue;
+                }
+            };
+            let receipt = Receipt { id: message.id.clone(), token: candidate.token };
+            let delivery = Delivery { message, receipt, redelivered: decision == "again" };
+            match decision.as_str() {
+                "start" | "again" => deliveries.push(delivery),
+                "revoked" => self.settle_revoked(delivery).await,
+                _ => {}
+            }
+        }
+        Ok(deliveries)
+    }
+
+    // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
+    async fn settle_revoked(&self, delivery: Delivery) {
+        let id = delivery.receipt.id.clone();
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await {
+            warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
+        }
+    }
+}
+
+fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> Vec<Candidate> {
+    let read = |(token, (queue, envelope)): (u64, (usize, Vec<u8>))| {
+        let queue = queues[queue].clone();
+        Candidate { token, message: Message::from_wire(queue.clone(), &envelope), queue }
+    };
+    (first..).zip(taken).map(read).collect()
+}

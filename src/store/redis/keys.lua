@@ -1,0 +1,64 @@
+-- The names of the keys, and the clock. This stands in front of every script; `keys.rs` has the names that Rust uses.
+-- Everything is compared by the clock of Redis, so that the clocks of the machines do not matter.
+
+local LEASE = 'umbel:lease'             -- zset: token -> when its lease ends, ms
+local ACKNOWLEDGED = 'umbel:acknowledged' -- set: tokens whose message is never handed out again
+local REDELIVERED = 'umbel:redelivered' -- hash: id -> how often its process died
+local REVOKED = 'umbel:revoked'         -- zset: id -> when it was revoked, ms
+local DUE = 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
+local QUEUES = 'umbel:queues'           -- set: every queue that was claimed from
+local INBOXES = 'umbel:inboxes'         -- zset: process:list -> until when its owner lives for sure, ms
+local HISTORY = 'umbel:history'         -- zset: id -> when the task became known, us
+local ENDED = 'umbel:ended'             -- zset: id -> when the task ended, ms
+local DEAD = 'umbel:dead'               -- list: messages that could not be read, newest first
+local TICKS = 'umbel:tick'              -- hash: entry -> fingerprint|due, us
+local TOKEN = 'umbel:token'             -- the last fencing token
+local SWEPT = 'umbel:swept'             -- when a sweep ran last, ms
+local TERMINATE = 'umbel:terminate'     -- channel: ids of running tasks that are to be stopped
+
+local STEPS = { '0', '3', '6', '9' }
+local DAY = 86400000
+
+-- Kombu's list of a priority step.
+local function list_of(queue, step)
+  if step == '0' then return queue end
+  return queue .. '\6\22' .. step
+end
+
+local function due_of(queue) return 'umbel:due:' .. queue end         -- zset: id -> due time, ms
+local function delayed_of(queue) return 'umbel:delayed:' .. queue end -- hash: id -> step and envelope
+local function claimed_of(queue) return 'umbel:claimed:' .. queue end -- hash: token -> step and envelope
+local function inbox_of(member) return 'umbel:inbox:' .. member end   -- list: what an idle process was given
+local function run_of(id) return 'umbel:run:' .. id end               -- hash: what is kept of a task
+local function meta_of(id) return 'celery-task-meta-' .. id end       -- string and channel: Celery's result
+local function ended_of(id) return 'umbel:ended:' .. id end           -- channel: it ended without such a result
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_us = clock[1] * 1000000 + clock[2]
+local now_text = ('%.0f'):format(now) -- writing a number anew for each command costs as much as the command
+
+local function is_final(state)
+  return state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
+end
+
+-- Of each token: its receipt is good. It is until a sweep takes the lease away: one that is merely over has gone to
+-- nobody else, and what was done under it while Redis stood still need not be done again.
+local function are_held(tokens)
+  local held = {}
+  for n, ends in ipairs(#tokens > 0 and redis.call('ZMSCORE', LEASE, unpack(tokens)) or {}) do
+    held[n] = ends and true
+  end
+  return held
+end
+
+local function is_held(token) return are_held({ token })[1] end
+
+-- The id in an envelope, for the rare paths that have nothing but the envelope.
+local function id_in(envelope)
+  local read, message = pcall(cjson.decode, envelope)
+  if read and type(message) == 'table' and type(message.headers) == 'table' then
+    local id = message.headers.id
+    if type(id) == 'string' then return id end
+  end
+end

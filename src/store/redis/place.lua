@@ -1,0 +1,101 @@
+-- Where messages go: to the list of their step, or to the delayed ones until they are due.
+
+-- What nobody settles (a worker of another kind has it, or it waits for long) is forgotten after this, in seconds.
+local UNSETTLED = 30 * 86400
+
+-- A command with many arguments: Lua hands over some thousands at once at the most.
+local function in_parts(command, key, arguments)
+  for from = 1, #arguments, 1000 do
+    redis.call(command, key, unpack(arguments, from, math.min(from + 999, #arguments)))
+  end
+end
+
+local function place(queue, step, id, due, envelope)
+  if due <= now then
+    redis.call('LPUSH', list_of(queue, step), envelope)
+    return false
+  end
+  redis.call('ZADD', due_of(queue), due, id)
+  redis.call('HSET', delayed_of(queue), id, step .. envelope)
+  if redis.call('ZADD', DUE, 'LT', 'CH', due, queue) == 1 then
+    redis.call('PUBLISH', DUE, '') -- whoever sleeps until the next due time has a new one
+  end
+  return true
+end
+
+-- New messages, and the records of their runs: of each in ARGV id, queue, step, due (ms), envelope, brief.
+local function store(starts)
+  local lists, names, known = {}, {}, {}
+  for n, at in ipairs(starts) do
+    local id, queue, step, due, envelope, brief = unpack(ARGV, at, at + 5)
+    local state = 'QUEUED'
+    if tonumber(due) > now then
+      state = 'SCHEDULED'
+      place(queue, step, id, tonumber(due), envelope)
+    else
+      local name = list_of(queue, step)
+      if not lists[name] then
+        lists[name] = {}
+        names[#names + 1] = name
+      end
+      table.insert(lists[name], envelope)
+    end
+    redis.call('HSET', run_of(id), 'brief', brief, 'queue', queue, 'queued_at', now_text, 'state', state)
+    if state == 'SCHEDULED' then redis.call('EXPIRE', run_of(id), UNSETTLED + math.ceil((due - now) / 1000)) end
+    known[2 * n - 1], known[2 * n] = now_us + n, id -- one microsecond keeps them in their order
+  end
+  for _, name in ipairs(names) do in_parts('LPUSH', name, lists[name]) end
+  in_parts('ZADD', HISTORY, known)
+end
+
+-- The next due time may have changed for `queue`.
+local function index_due(queue)
+  local first = redis.call('ZRANGE', due_of(queue), 0, 0, 'WITHSCORES')
+  if first[1] then
+    redis.call('ZADD', DUE, first[2], queue)
+  else
+    redis.call('ZREM', DUE, queue)
+  end
+end
+
+-- Moves up to `most` messages of each queue whose time has come.
+local function promote(most)
+  for _, queue in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now)) do
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
+      local kept = redis.call('HGET', delayed_of(queue), id)
+      if kept then
+        redis.call('LPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
+        redis.call('HDEL', delayed_of(queue), id)
+      end
+      redis.call('ZREM', due_of(queue), id)
+      if redis.call('HGET', run_of(id), 'state') == 'SCHEDULED' then
+        redis.call('HSET', run_of(id), 'state', 'QUEUED')
+      end
+    end
+    index_due(queue)
+  end
+end
+
+-- Gives a claimed message back to the front of its list; false when there is none under this token.
+local function give_back(queue, token)
+  local claimed = claimed_of(queue)
+  local kept = redis.call('HGET', claimed, token)
+  if not kept then return false end
+  redis.call('RPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
+  redis.call('HDEL', claimed, token)
+  redis.call('ZREM', LEASE, token)
+  redis.call('SREM', ACKNOWLEDGED, token)
+  return kept:sub(2)
+end
+
+-- The task waits again, unless it is not known or has ended (was revoked) meanwhile.
+local function waits_again(id)
+  if redis.call('HGET', run_of(id), 'state') == 'STARTED' then
+    redis.call('HSET', run_of(id), 'state', 'QUEUED')
+  end
+end
+
+-- What an idle process was given goes back to the front of its list, in the order it came.
+local function empty_inbox(member, list)
+  while redis.call('LMOVE', inbox_of(member), list, 'LEFT', 'RIGHT') do end
+end

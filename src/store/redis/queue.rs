@@ -1,0 +1,188 @@
+//! The queue's promises: pushing, giving back, renewing, revoking, counting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use tokio::sync::broadcast;
+use tracing::warn;
+
+use crate::store::{
+    Delivery, Depth, Ending, Error, Pushed, Queue, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
+    worker_lost,
+};
+use crate::task::{Message, QueueName, State, TaskId, to_json};
+
+use super::connection::PATIENCE;
+use super::record::Ended;
+use super::settle::new_message;
+use super::{Redis, keys, script};
+
+/// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
+const PURGED: u64 = 1000;
+
+/// What each message of a push may add to the time that Redis has to answer.
+const PER_MESSAGE: Duration = Duration::from_millis(1);
+
+/// A message whose process died after acknowledging it: the token, the queue and the envelope.
+type Orphan = (u64, String, Vec<u8>);
+
+impl Redis {
+    // What fails here is somebody's orphan again once the lease has ended.
+    async fn bury(&self, (token, queue, envelope): Orphan) {
+        let Ok(queue) = QueueName::parse(&queue) else { return };
+        // It was read before it was acknowledged.
+        let Ok(message) = Message::from_wire(queue, &envelope) else { return };
+        let id = message.id.clone();
+        let receipt = Receipt { id: id.clone(), token };
+        let delivery = Delivery { message, receipt, redelivered: true };
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(worker_lost())).await {
+            warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
+        }
+    }
+
+    fn let_go(&self, receipt: &Receipt) {
+        self.held.lock().expect("no one panics while holding the receipts").remove(&receipt.token);
+    }
+}
+
+#[async_trait]
+impl Queue for Arc<Redis> {
+    async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed> {
+        let patience = PATIENCE + PER_MESSAGE * u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let mut call = script::PUSH.prepare_invoke();
+        match &unless {
+            Some(tick) => call.arg(&tick.entry).arg(tick.due.timestamp_micros()),
+            None => call.arg("").arg(""),
+        };
+        for message in &messages {
+            for part in new_message(message) {
+                call.arg(part);
+            }
+        }
+        match self.connection.run_within(patience, &call).await? {
+            0 => Ok(Pushed::Stored),
+            -1 => Ok(Pushed::Taken),
+            known => {
+                let known = usize::try_from(known - 1).ok().and_then(|index| messages.get(index));
+                Err(match known {
+                    Some(message) => Error::DuplicateId { id: message.id.clone() },
+                    None => anyhow::anyhow!("the push script gave no sense").into(),
+                })
+            }
+        }
+    }
+
+    async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>> {
+        self.clone().claim_for(queues, max, patience).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled> {
+        let settled = self.settler.settle(&settlement).await?;
+        self.let_go(&settlement.delivery.receipt);
+        Ok(settled)
+    }
+
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<Settled> {
+        let done: u8 = self.connection.run(script::ACKNOWLEDGE.prepare_invoke().arg(receipt.token)).await?;
+        if done == 1 {
+            return Ok(Settled::Stored);
+        }
+        self.let_go(receipt);
+        Ok(Settled::LeaseLost)
+    }
+
+    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<()> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let mut call = script::PUT_BACK.prepare_invoke();
+        for Delivery { message, receipt, .. } in deliveries.iter().rev() {
+            self.let_go(receipt);
+            call.arg(receipt.token).arg(message.queue.as_str()).arg(receipt.id.as_str());
+        }
+        self.connection.run(&call).await
+    }
+
+    async fn keep_alive(&self) -> Result<Vec<Receipt>> {
+        let mut call = script::SWEEP.prepare_invoke();
+        let keep_ms = u64::try_from(self.settings.keep.as_millis()).unwrap_or(u64::MAX >> 12);
+        call.arg(self.lease_ms()).arg(keep_ms).arg(self.settings.history);
+        let held: Vec<u64> = {
+            let held = self.held.lock().expect("no one panics while holding the receipts");
+            held.keys().copied().collect()
+        };
+        for token in held {
+            call.arg(token);
+        }
+        let (lost, orphans): (Vec<u64>, Vec<Orphan>) = self.connection.run(&call).await?;
+        for orphan in orphans {
+            self.bury(orphan).await;
+        }
+        let mut held = self.held.lock().expect("no one panics while holding the receipts");
+        // What was settled while the script ran is not lost: it is not held any more.
+        Ok(lost.iter().filter_map(|token| held.remove(token)).collect())
+    }
+
+    async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {
+        let now = Utc::now();
+        let told = self.record(id).await?.and_then(|record| record.revocation(id, now));
+        let mut call = script::REVOKE.prepare_invoke();
+        call.arg(id.as_str())
+            .arg(u8::from(terminate))
+            .arg(to_json(&Ended::of_revocation(now)).get())
+            .arg(told.unwrap_or_default())
+            .arg(self.settings.keep.as_secs().max(1));
+        let came_of_it: String = self.connection.run(&call).await?;
+        Ok(match came_of_it.as_str() {
+            "before" => Revoked::BeforeStart,
+            "running" => Revoked::WhileRunning,
+            state => State::parse(state).map_or(Revoked::Unknown, Revoked::TooLate),
+        })
+    }
+
+    async fn is_revoked(&self, receipt: &Receipt) -> Result<bool> {
+        let look = redis::Cmd::zscore(keys::REVOKED, receipt.id.as_str());
+        Ok(self.connection.ask::<Option<f64>>(&look).await?.is_some())
+    }
+
+    fn terminations(&self) -> broadcast::Receiver<TaskId> {
+        self.subscriber.terminations()
+    }
+
+    async fn depth(&self, queue: &QueueName) -> Result<Depth> {
+        let mut look = redis::pipe();
+        for list in keys::lists(queue) {
+            look.llen(list);
+        }
+        look.zcard(keys::due(queue)).hlen(keys::claimed(queue));
+        let counts: Vec<u64> = self.connection.ask_all(&look).await?;
+        let steps = counts.len().saturating_sub(2);
+        Ok(Depth {
+            ready: counts[..steps].iter().sum(),
+            delayed: counts.get(steps).copied().unwrap_or(0),
+            claimed: counts.get(steps + 1).copied().unwrap_or(0),
+        })
+    }
+
+    async fn purge(&self, queue: &QueueName) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            let removed: u64 =
+                self.connection.run(script::PURGE.prepare_invoke().arg(queue.as_str()).arg(PURGED)).await?;
+            total += removed;
+            if removed == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn dead_letters(&self) -> Result<u64> {
+        self.connection.ask(redis::cmd("LLEN").arg(keys::DEAD)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.connection.ask(&redis::cmd("PING")).await
+    }
+}

@@ -1,0 +1,185 @@
+//! What is kept of a run: a hash with the message in brief, where the task stands, and the latest attempt.
+//!
+//! The result itself lies only under Celery's key. A task that another kind of worker ran ends only there too.
+
+use std::collections::HashMap;
+
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Ending, Settlement};
+use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp, to_json};
+
+use super::results::{self, Meta, Subject};
+
+/// What is kept of a message, as one JSON text in the hash: less than half of an envelope.
+#[derive(Serialize, Deserialize)]
+pub struct Brief {
+    task: String,
+    priority: u8,
+    #[serde(default)]
+    retries: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eta: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    args: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kwargs: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent_id: Option<TaskId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root_id: Option<TaskId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group_id: Option<String>,
+    #[serde(default)]
+    ignore_result: bool,
+}
+
+impl Brief {
+    pub fn of(message: &Message) -> Self {
+        // A body that cannot be read is told by who runs it.
+        let (args, kwargs) = message.arguments().ok().unzip();
+        Self {
+            task: message.task.clone(),
+            priority: message.priority.0,
+            retries: message.retries,
+            eta: message.due_at(),
+            args,
+            kwargs,
+            parent_id: message.parent_id.clone(),
+            root_id: message.root_id.clone(),
+            group_id: message.group_id.clone(),
+            ignore_result: message.ignore_result == Some(true),
+        }
+    }
+
+    pub fn to_text(&self) -> String {
+        to_json(self).get().to_owned()
+    }
+}
+
+/// What an attempt left, as one JSON text in the hash.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ended {
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    log: Vec<LogLine>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<TaskId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+}
+
+impl Ended {
+    pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Self {
+        let attempt = &settlement.attempt;
+        Self {
+            started_at: attempt.started_at,
+            finished_at: attempt.finished_at.or(Some(now)),
+            code: attempt.code.clone(),
+            log: attempt.log.clone(),
+            children: attempt.children.clone(),
+            error: match &settlement.ending {
+                Ending::Success { .. } => None,
+                Ending::Failure(why) | Ending::Retry { why, .. } => Some(why.clone()),
+                Ending::Revoked { reason } => Some(results::revocation(reason)),
+            },
+        }
+    }
+
+    pub fn of_revocation(now: Timestamp) -> Self {
+        Self { finished_at: Some(now), error: Some(results::revocation("revoked")), ..Self::default() }
+    }
+}
+
+/// The hash of one run, as Redis gave it.
+pub struct Record {
+    brief: Brief,
+    fields: HashMap<String, Vec<u8>>,
+}
+
+impl Record {
+    /// `None` when there is none.
+    pub fn new(fields: HashMap<String, Vec<u8>>) -> Option<Self> {
+        let brief = serde_json::from_slice(fields.get("brief")?).ok()?;
+        Some(Self { brief, fields })
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    fn time(&self, name: &str) -> Option<Timestamp> {
+        self.text(name)?.parse().ok().and_then(DateTime::from_timestamp_millis)
+    }
+
+    /// What Celery is told when the task is revoked before it starts; `None` when its result is to be ignored.
+    pub fn revocation(&self, id: &TaskId, now: Timestamp) -> Option<String> {
+        let Brief { parent_id, group_id, ignore_result, .. } = &self.brief;
+        let subject = Subject { id, parent_id: parent_id.as_ref(), group_id: group_id.as_deref() };
+        (!ignore_result).then(|| results::of_revocation(subject, now))
+    }
+
+    /// The run, with what Celery's result key says where that is newer.
+    pub fn run(self, id: &TaskId, meta: Option<&[u8]>) -> Option<Run> {
+        let mut run = self.own_run(id)?;
+        if let Some(meta) = meta.and_then(results::read) {
+            complete(&mut run, meta);
+        }
+        Some(run)
+    }
+
+    fn own_run(self, id: &TaskId) -> Option<Run> {
+        let state = State::parse(self.text("state")?)?;
+        let running = state == State::Started;
+        let ended: Ended = self.text("attempt").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        Some(Run {
+            id: id.clone(),
+            state,
+            queue: QueueName::parse(self.text("queue")?).ok()?,
+            priority: self.brief.priority,
+            result: None,
+            error: ended.error.filter(|_| !running),
+            progress: self.progress().filter(|_| running),
+            retries: self.text("retries").and_then(|retries| retries.parse().ok()).unwrap_or(self.brief.retries),
+            queued_at: self.time("queued_at"),
+            eta: self.time("eta").or(self.brief.eta),
+            started_at: if running { self.time("started_at") } else { ended.started_at },
+            finished_at: ended.finished_at.filter(|_| !running),
+            worker: self.text("worker").map(str::to_owned),
+            code: ended.code,
+            children: ended.children,
+            log: ended.log,
+            task: self.brief.task,
+            args: self.brief.args,
+            kwargs: self.brief.kwargs,
+            parent_id: self.brief.parent_id,
+            root_id: self.brief.root_id,
+        })
+    }
+
+    // It stands behind the token of the attempt that it belongs to.
+    fn progress(&self) -> Option<Progress> {
+        let (token, progress) = self.text("progress")?.split_once(' ')?;
+        (self.text("token") == Some(token)).then(|| serde_json::from_str(progress).ok())?
+    }
+}
+
+fn complete(run: &mut Run, meta: Meta) {
+    if run.state == State::Success && meta.state == State::Success {
+        run.result = meta.result;
+    } else if !run.state.is_final() && meta.state.is_final() {
+        *run = Run {
+            state: meta.state,
+            result: meta.result,
+            error: meta.error,
+            finished_at: meta.done_at,
+            progress: None,
+            ..run.clone()
+        };
+    }
+}

@@ -1,0 +1,276 @@
+//! The result of a task in Celery's words: the JSON under `celery-task-meta-<id>`, written and read here only.
+//!
+//! It follows `celery/backends/base.py` (`_get_result_meta`, `prepare_exception`) of Celery 5.
+
+use chrono::SecondsFormat;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::store::{Ending, Settlement};
+use crate::task::{Failure, Json, Message, State, TaskId, Timestamp, to_json};
+
+/// What Celery says of a task.
+pub struct Meta {
+    pub state: State,
+    /// Of a task that succeeded.
+    pub result: Option<Json>,
+    pub error: Option<Failure>,
+    pub done_at: Option<Timestamp>,
+}
+
+/// Whose result it is.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub id: &'a TaskId,
+    pub parent_id: Option<&'a TaskId>,
+    pub group_id: Option<&'a str>,
+}
+
+impl<'a> From<&'a Message> for Subject<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self { id: &message.id, parent_id: message.parent_id.as_ref(), group_id: message.group_id.as_deref() }
+    }
+}
+
+/// Why a task was revoked, as Celery names it.
+pub fn revocation(reason: &str) -> Failure {
+    Failure::celery("TaskRevokedError", reason)
+}
+
+/// What Celery's own worker would write for this ending; `None` when the result is to be ignored.
+pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Option<String> {
+    let Settlement { delivery, ending, attempt, .. } = settlement;
+    let subject = Subject::from(&delivery.message);
+    if attempt.ignore_result {
+        return None;
+    }
+    let done_at = attempt.finished_at.unwrap_or(now);
+    let mut children = attempt.children.clone();
+    Some(match ending {
+        Ending::Success { result } => {
+            let null = || to_json(&());
+            of(subject, State::Success, result.clone().unwrap_or_else(null), None, &children, Some(done_at))
+        }
+        Ending::Failure(failure) => of_failure(subject, State::Failure, failure, &children, Some(done_at)),
+        Ending::Revoked { reason } => {
+            of_failure(subject, State::Revoked, &revocation(reason), &children, Some(done_at))
+        }
+        Ending::Retry { why, .. } => {
+            // Celery counts the retry among the tasks that this one sent.
+            children.push(subject.id.clone());
+            of_failure(subject, State::Retry, why, &children, None)
+        }
+    })
+}
+
+/// What Celery writes for a task that was revoked before it started.
+pub fn of_revocation(subject: Subject<'_>, now: Timestamp) -> String {
+    of_failure(subject, State::Revoked, &revocation("revoked"), &[], Some(now))
+}
+
+fn of_failure(
+    subject: Subject<'_>,
+    state: State,
+    failure: &Failure,
+    children: &[TaskId],
+    done_at: Option<Timestamp>,
+) -> String {
+    let arguments: &[&str] = if failure.exc_message.is_empty() { &[] } else { &[&failure.exc_message] };
+    let exception = json!({"exc_type": failure.exc_type, "exc_message": arguments, "exc_module": failure.exc_module});
+    of(subject, state, to_json(&exception), failure.traceback.as_deref(), children, done_at)
+}
+
+fn of(
+    subject: Subject<'_>,
+    state: State,
+    result: Json,
+    traceback: Option<&str>,
+    children: &[TaskId],
+    done_at: Option<Timestamp>,
+) -> String {
+    #[derive(serde::Serialize)]
+    struct MetaOut<'a> {
+        status: &'a str,
+        result: Json,
+        traceback: Option<&'a str>,
+        children: Vec<Value>,
+        date_done: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group_id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parent_id: Option<&'a TaskId>,
+        task_id: &'a TaskId,
+    }
+    let meta = MetaOut {
+        status: state.as_str(),
+        result,
+        traceback,
+        children: children.iter().map(|child| json!([[child, null], null])).collect(),
+        date_done: done_at.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, false)),
+        group_id: subject.group_id,
+        parent_id: subject.parent_id,
+        task_id: subject.id,
+    };
+    to_json(&meta).get().to_owned()
+}
+
+/// Reads what anybody's worker wrote; `None` when it is no such JSON or has a state of its own (`PROGRESS`).
+pub fn read(meta: &[u8]) -> Option<Meta> {
+    #[derive(Deserialize)]
+    struct MetaIn<'a> {
+        status: String,
+        #[serde(borrow, default)]
+        result: Option<&'a RawValue>,
+        #[serde(default)]
+        traceback: Option<String>,
+        #[serde(default)]
+        date_done: Option<Timestamp>,
+    }
+    #[derive(Deserialize)]
+    struct Exception {
+        exc_type: String,
+        #[serde(default)]
+        exc_message: Value,
+        #[serde(default)]
+        exc_module: Option<String>,
+    }
+    let meta: MetaIn = serde_json::from_slice(meta).ok()?;
+    let state = State::parse(&meta.status)?;
+    if state == State::Success {
+        return Some(Meta { state, result: meta.result.map(ToOwned::to_owned), error: None, done_at: meta.date_done });
+    }
+    let exception: Option<Exception> = meta.result.and_then(|result| serde_json::from_str(result.get()).ok());
+    let error = exception.map(|exception| Failure {
+        traceback: meta.traceback,
+        ..Failure::new(
+            exception.exc_module.as_deref().unwrap_or("builtins"),
+            &exception.exc_type,
+            words(&exception.exc_message),
+        )
+    });
+    Some(Meta { state, result: None, error, done_at: meta.date_done })
+}
+
+// An exception's arguments as people read them.
+fn words(arguments: &Value) -> String {
+    match arguments {
+        Value::Array(arguments) => arguments.iter().map(words).collect::<Vec<_>>().join(", "),
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Attempt, Delivery, Receipt};
+    use crate::task::NewMessage;
+
+    // What Celery 5.7.0's worker published for the task of one captured file, oldest first.
+    fn captured(name: &str) -> Vec<Value> {
+        let path = format!("{}/tests/celery/captured/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let sample: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let published = sample["pubsub"].as_array().unwrap().iter();
+        let metas = published.filter(|it| it["channel"].as_str().unwrap().starts_with("celery-task-meta-"));
+        metas.map(|it| it["data"].clone()).collect()
+    }
+
+    fn check(theirs: &Value, ending: Ending, children: &[&str]) {
+        let id = |text: &str| TaskId::parse(text).unwrap();
+        let message = NewMessage {
+            id: theirs["task_id"].as_str().map(id),
+            parent_id: theirs["parent_id"].as_str().map(id),
+            ..NewMessage::default()
+        }
+        .build();
+        let settlement = Settlement {
+            delivery: Delivery { receipt: Receipt { id: message.id.clone(), token: 1 }, message, redelivered: false },
+            ending,
+            attempt: Attempt {
+                finished_at: theirs["date_done"].as_str().map(|time| time.parse().unwrap()),
+                children: children.iter().map(|child| id(child)).collect(),
+                ..Attempt::default()
+            },
+            follow_ups: Vec::new(),
+        };
+
+        let ours: Value = serde_json::from_str(&of_settlement(&settlement, chrono::Utc::now()).unwrap()).unwrap();
+
+        assert_eq!(&ours, theirs);
+        assert!(ours.as_object().unwrap().keys().eq(theirs.as_object().unwrap().keys()), "the order differs");
+    }
+
+    fn failure_of(theirs: &Value) -> Failure {
+        let read = read(theirs.to_string().as_bytes()).unwrap();
+        assert_eq!(read.state.as_str(), theirs["status"]);
+        read.error.unwrap()
+    }
+
+    #[test]
+    fn a_success_is_celerys() {
+        let theirs = &captured("wrk-02-success")[0];
+
+        check(theirs, Ending::Success { result: Some(to_json(&5)) }, &[]);
+        assert_eq!(read(theirs.to_string().as_bytes()).unwrap().result.unwrap().get(), "5");
+    }
+
+    #[test]
+    fn a_failure_is_celerys() {
+        let theirs = &captured("wrk-03-failure")[0];
+        let failure = failure_of(theirs);
+
+        assert_eq!((failure.exc_type.as_str(), failure.exc_message.as_str()), ("ValueError", "kaboom"));
+        assert!(failure.traceback.as_ref().unwrap().starts_with("Traceback"));
+        check(theirs, Ending::Failure(failure), &[]);
+    }
+
+    #[test]
+    fn retries_are_celerys() {
+        let theirs = captured("wrk-15-retry");
+        assert_eq!(theirs.len(), 3);
+
+        for meta in &theirs[..2] {
+            let next = Box::new(NewMessage::default().build());
+            check(meta, Ending::Retry { next, why: failure_of(meta) }, &[]);
+        }
+        check(&theirs[2], Ending::Success { result: Some(to_json(&"ok after 2")) }, &[]);
+    }
+
+    #[test]
+    fn a_revocation_is_celerys() {
+        let theirs = &captured("wrk-19-expired")[0];
+
+        check(theirs, Ending::Revoked { reason: "expired" }, &[]);
+        assert_eq!(failure_of(theirs), revocation("expired"));
+    }
+
+    #[test]
+    fn children_are_celerys() {
+        let theirs = captured("wrk-25-parent-child");
+        let parent = theirs.iter().find(|meta| meta["result"] == "parent").unwrap();
+        let child = parent["children"][0][0][0].as_str().unwrap();
+
+        check(parent, Ending::Success { result: Some(to_json(&"parent")) }, &[child]);
+    }
+
+    #[test]
+    fn an_ignored_result_is_not_written() {
+        let message = NewMessage::default().build();
+        let settlement = Settlement {
+            delivery: Delivery { receipt: Receipt { id: message.id.clone(), token: 1 }, message, redelivered: false },
+            ending: Ending::Success { result: None },
+            attempt: Attempt { ignore_result: true, ..Attempt::default() },
+            follow_ups: Vec::new(),
+        };
+
+        assert_eq!(of_settlement(&settlement, chrono::Utc::now()), None);
+    }
+
+    #[test]
+    fn a_state_of_somebodys_own_is_left_alone() {
+        assert!(read(br#"{"status":"PROGRESS","result":{"current":1},"task_id":"i"}"#).is_none());
+        assert!(read(b"not json").is_none());
+    }
+}

@@ -1,0 +1,31 @@
+-- Takes care that a task does not start any more.
+-- ARGV: id, '1' to stop a running one, attempt (JSON), Celery's result ('' when nothing is published), keep (s).
+-- Returns 'unknown', 'before', 'running', or the state in which it had ended.
+
+local id, terminate, attempt, meta, keep = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], tonumber(ARGV[5])
+local run = run_of(id)
+local known = redis.call('HMGET', run, 'state', 'queue')
+local state, queue = known[1], known[2]
+
+if state and is_final(state) then return state end
+redis.call('ZADD', REVOKED, now, id)
+if not state then return 'unknown' end
+if state == 'STARTED' then
+  if terminate then redis.call('PUBLISH', TERMINATE, id) end
+  return 'running'
+end
+
+if redis.call('ZREM', due_of(queue), id) == 1 then
+  redis.call('HDEL', delayed_of(queue), id)
+  redis.call('ZREM', REVOKED, id)
+  index_due(queue)
+end
+redis.call('HSET', run, 'state', 'REVOKED', 'attempt', attempt)
+redis.call('ZADD', ENDED, now, id)
+if meta ~= '' then
+  redis.call('SETEX', meta_of(id), keep, meta)
+  redis.call('PUBLISH', meta_of(id), meta)
+else
+  redis.call('PUBLISH', ended_of(id), '')
+end
+return 'before'

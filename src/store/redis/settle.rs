@@ -1,0 +1,140 @@
+//! Settling: everything that waits to be settled goes into one call of the script.
+//!
+//! While a call is on its way the next settlements gather, so the busier the process the larger the batches, and a
+//! lone settlement does not wait.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use chrono::Utc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
+use crate::task::{Message, State, to_json};
+
+use super::connection::Connection;
+use super::record::{Brief, Ended};
+use super::{results, script};
+
+/// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
+const MOST: usize = 128;
+
+type Answer = oneshot::Sender<Result<Settled>>;
+
+/// How long results are kept, and how many runs that have ended.
+#[derive(Clone, Copy)]
+struct Kept {
+    results: Duration,
+    runs: u64,
+}
+
+/// Hands settlements over in batches.
+pub struct Settler {
+    waiting: mpsc::Sender<(Vec<Vec<u8>>, Answer)>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Settler {
+    pub fn start(connection: Connection, settings: &Settings) -> Self {
+        let kept = Kept { results: settings.keep, runs: settings.history };
+        // A sender that finds it full waits: each of them holds a claimed task, and those are bounded by the slots.
+        let (waiting, mut arrivals) = mpsc::channel(MOST);
+        let task = tokio::spawn(async move {
+            let mut batch = Vec::with_capacity(MOST);
+            while arrivals.recv_many(&mut batch, MOST).await > 0 {
+                let (calls, answers): (Vec<Vec<Vec<u8>>>, Vec<Answer>) = batch.drain(..).unzip();
+                tell(answers, settle(&connection, kept, calls).await);
+            }
+        });
+        Self { waiting, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub async fn settle(&self, settlement: &Settlement) -> Result<Settled> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || Error::from(anyhow!("the store is closed"));
+        self.waiting.send((arguments(settlement), answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Settles what did not run here.
+    pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending) -> Result<Settled> {
+        let attempt = Attempt { ignore_result: delivery.message.ignore_result == Some(true), ..Attempt::default() };
+        self.settle(&Settlement { delivery, ending, attempt, follow_ups: Vec::new() }).await
+    }
+}
+
+async fn settle(connection: &Connection, kept: Kept, calls: Vec<Vec<Vec<u8>>>) -> Result<Vec<u8>> {
+    let mut call = script::SETTLE.prepare_invoke();
+    call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
+    for argument in calls.iter().flatten() {
+        call.arg(argument);
+    }
+    connection.run(&call).await
+}
+
+// Who asked and went away does not need the answer.
+fn tell(answers: Vec<Answer>, settled: Result<Vec<u8>>) {
+    match settled {
+        Ok(settled) => {
+            for (answer, stored) in answers.into_iter().zip(settled) {
+                let _ = answer.send(Ok(if stored == 1 { Settled::Stored } else { Settled::LeaseLost }));
+            }
+        }
+        Err(Error::Away { reason }) => {
+            for answer in answers {
+                let _ = answer.send(Err(Error::Away { reason: reason.clone() }));
+            }
+        }
+        Err(error) => {
+            for answer in answers {
+                let _ = answer.send(Err(anyhow!("{error:#}").into()));
+            }
+        }
+    }
+}
+
+// The order of `settle.lua`.
+fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
+    let now = Utc::now();
+    let Settlement { delivery, ending, follow_ups, .. } = settlement;
+    let (state, next) = match ending {
+        Ending::Success { .. } => (State::Success, None),
+        Ending::Failure(_) => (State::Failure, None),
+        Ending::Revoked { .. } => (State::Revoked, None),
+        Ending::Retry { next, .. } => (State::Retry, Some(next)),
+    };
+    let attempt = to_json(&Ended::of_settlement(settlement, now));
+    let meta = results::of_settlement(settlement, now).unwrap_or_default();
+    let mut arguments = vec![
+        delivery.receipt.token.to_string().into_bytes(),
+        delivery.message.queue.as_str().into(),
+        delivery.receipt.id.as_str().into(),
+        state.as_str().into(),
+        attempt.get().into(),
+        meta.into_bytes(),
+    ];
+    match next {
+        Some(next) => arguments.extend([step(next), due(next), next.retries.to_string().into_bytes(), next.to_wire()]),
+        None => arguments.extend([vec![], vec![], vec![], vec![]]),
+    }
+    arguments.push(follow_ups.len().to_string().into_bytes());
+    arguments.extend(follow_ups.iter().flat_map(new_message));
+    arguments
+}
+
+/// A message that is to be stored, in the order of the scripts: id, queue, step, due time, envelope, brief.
+pub fn new_message(message: &Message) -> [Vec<u8>; 6] {
+    let brief = Brief::of(message).to_text().into_bytes();
+    [message.id.as_str().into(), message.queue.as_str().into(), step(message), due(message), message.to_wire(), brief]
+}
+
+fn step(message: &Message) -> Vec<u8> {
+    message.priority.step().to_string().into_bytes()
+}
+
+/// When a message is due, in whole milliseconds that are not before it; 0 is at once.
+pub fn due(message: &Message) -> Vec<u8> {
+    let ms = message.due_at().map_or(0, |due| due.timestamp_micros().saturating_add(999).div_euclid(1000).max(0));
+    ms.to_string().into_bytes()
+}

@@ -1,0 +1,131 @@
+//! The promises of a store, held against every store: each fact of `promises` becomes one test for each `Place`.
+
+mod embedded;
+mod place;
+mod promises;
+mod redis;
+mod redis_only;
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+
+/// Makes a test of every promise for the place of the calling module.
+macro_rules! hold_every_promise {
+    ($place:ty) => {
+        hold_every_promise! { $place =>
+            queue {
+                a_claim_gives_the_message_whole
+                a_message_that_came_from_outside_keeps_its_envelope
+                several_messages_are_stored_together
+                a_known_id_is_refused_and_nothing_is_stored
+                an_id_twice_in_one_push_is_refused_and_nothing_is_stored
+                the_oldest_of_a_step_comes_first
+                priority_steps_come_in_order
+                no_more_than_asked_for_is_claimed
+                a_waiting_claim_is_woken_by_a_push
+                a_claim_that_is_given_up_takes_nothing_with_it
+                a_claim_without_messages_ends_with_its_patience
+                only_the_named_queues_are_claimed
+                every_queue_is_claimed_where_the_store_is_ours_alone
+                what_is_put_back_comes_first_and_is_not_counted
+                what_was_acknowledged_and_did_not_start_is_put_back
+                a_full_queue_does_not_starve_another
+                depth_counts_what_waits_and_what_is_claimed
+                a_purge_removes_what_waits_and_not_what_is_claimed
+                a_store_answers_and_begins_without_dead_letters
+            }
+            due {
+                a_delayed_message_comes_when_it_is_due_and_not_before
+                messages_come_in_the_order_of_their_due_times
+                a_past_eta_is_due_at_once
+                a_waiting_claim_wakes_for_an_earlier_due_time
+                the_farthest_future_is_kept
+            }
+            settling {
+                a_success_is_kept_with_everything_about_it
+                a_failure_is_kept_with_its_error
+                a_revoked_attempt_is_kept_with_its_reason
+                a_retry_waits_and_comes_back_counted
+                an_ignored_result_is_not_kept
+                a_delivery_is_settled_once
+                of_racing_settlements_one_counts
+                follow_ups_are_pushed_in_the_same_step
+                a_lost_lease_pushes_no_follow_ups
+                a_follow_up_that_is_known_already_is_not_sent_twice
+            }
+            death {
+                what_was_not_settled_comes_back
+                what_waited_outlives_its_process
+                a_receipt_of_the_dead_settles_nothing
+                what_was_acknowledged_is_never_handed_out_again
+                a_kept_lease_does_not_end
+                what_was_settled_outlives_its_process
+            }
+            revoking {
+                a_revoked_task_never_starts
+                a_revoked_delayed_task_never_starts
+                a_running_task_is_stopped_only_when_asked_to
+                a_task_revoked_while_it_runs_is_not_retried
+                a_task_revoked_while_it_runs_is_not_put_back
+                a_task_revoked_while_it_runs_does_not_come_back_after_death
+                an_ended_task_is_revoked_too_late
+                the_revocation_of_an_unknown_task_is_remembered
+            }
+            results {
+                an_unknown_task_has_no_run
+                a_waiting_task_is_known
+                a_claimed_task_is_started
+                progress_is_seen_while_the_task_is_claimed
+                progress_with_a_void_receipt_is_not_seen
+                a_wait_ends_when_the_task_does
+                a_wait_for_an_ended_task_ends_at_once
+                a_wait_that_is_over_gives_the_run_as_it_is
+                a_task_that_is_not_known_yet_is_waited_for
+                what_was_forgotten_is_unknown
+                a_task_that_has_not_ended_is_not_forgotten
+            }
+            history {
+                recent_runs_come_newest_first
+                recent_runs_are_found_by_name
+                recent_runs_are_found_by_state
+                the_oldest_ended_runs_leave_a_full_history
+                a_full_history_does_not_wait_for_the_timer
+                an_old_result_is_dropped
+            }
+            ticks {
+                a_tick_is_taken_once
+                an_earlier_tick_is_taken_with_a_later_one
+                of_racing_pushes_one_takes_the_tick
+                a_refused_push_takes_no_tick
+                a_new_entry_begins_now
+                a_known_entry_keeps_its_last_tick
+                a_changed_entry_begins_anew
+                ticks_outlive_their_process
+            }
+            values {
+                a_value_is_read_back_until_deleted
+                a_value_expires
+                only_new_sets_once
+                a_value_without_a_ttl_stays
+                integers_are_added_to
+                what_is_no_integer_is_not_added_to
+                a_sum_that_does_not_fit_is_refused
+                a_value_is_deleted_only_as_expected
+                concurrent_sums_lose_nothing
+                values_outlive_their_process
+            }
+            crowd {
+                many_claimers_get_each_message_once
+                messages_pushed_at_the_same_time_are_all_there
+            }
+        }
+    };
+    ($place:ty => $($area:ident { $($fact:ident)* })*) => {
+        $(mod $area {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $fact() {
+                crate::promises::$area::$fact::<$place>().await;
+            })*
+        })*
+    };
+}
+use hold_every_promise;

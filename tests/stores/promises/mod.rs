@@ -1,0 +1,12 @@
+//! What every store promises, one fact a function, touching nothing but the traits of `umbel::store`.
+
+pub mod crowd;
+pub mod death;
+pub mod due;
+pub mod history;
+pub mod queue;
+pub mod results;
+pub mod revoking;
+pub mod settling;
+pub mod ticks;
+pub mod values;
