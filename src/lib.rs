@@ -8,3 +8,9 @@ pub mod task;
 
 // Floor 1: where things are kept.
 pub mod store;
+pub mod watch;
+
+// Floor 2: code that is not ours, and what it may call.
+pub mod module;
+pub mod plugin;
+pub mod script;

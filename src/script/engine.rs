@@ -1,0 +1,48 @@
+//! The one engine: what the language allows, and what bounds it.
+
+use rhai::Engine;
+
+use super::import::Importer;
+use super::{Level, limit};
+
+/// The deepest that functions may call each other. rhai's default differs between debug and release builds.
+///
+/// With [`STACK`] a script meets this long before the thread's stack ends, which would end the process.
+const CALL_LEVELS: usize = 128;
+
+/// The deepest that an expression may be nested at module level, and in a function. rhai's default differs too.
+const EXPRESSION_DEPTH: (usize, usize) = (64, 32);
+
+/// The stack of a thread that runs scripts, in bytes. It is only reserved, not used, until a script nests deeply.
+///
+/// The deepest calls of the deepest expressions take up to 24 MiB in a debug build, a fraction of it in a release.
+pub(super) const STACK: usize = 48 << 20;
+
+/// An engine with the limits that every script has, without native modules of ours.
+///
+/// Sizes of values are not limited here: rhai would measure an array anew at each `push`.
+pub fn engine() -> Engine {
+    let mut engine = Engine::new();
+    engine
+        .set_max_call_levels(CALL_LEVELS)
+        .set_max_expr_depths(EXPRESSION_DEPTH.0, EXPRESSION_DEPTH.1)
+        .set_strict_variables(true)
+        .set_fail_on_invalid_map_property(true)
+        .set_module_resolver(Importer)
+        .disable_symbol("eval")
+        .on_progress(limit::progress)
+        .on_print(say)
+        .on_debug(|text, _file, position| match position.line() {
+            Some(line) => say(&format!("line {line}: {text}")),
+            None => say(text),
+        });
+    super::import::register_task(&mut engine);
+    engine
+}
+
+fn say(text: &str) {
+    match limit::current_host() {
+        Some(host) => host.log(Level::Info, text),
+        None => tracing::info!("a script says while it is loaded: {text}"),
+    }
+}

@@ -1,0 +1,144 @@
+//! The options that a script declares by `task(name, #{…})`.
+
+use std::time::Duration;
+
+use super::{Declaration, Fields};
+use crate::task::Options;
+
+const KNOWN: [&str; 13] = [
+    "queue",
+    "priority",
+    "time_limit",
+    "ignore_result",
+    "max_retries",
+    "autoretry",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "default_retry_delay",
+    "acks_late",
+    "expires",
+    "run",
+];
+
+/// Options that are promised and refused until they do something.
+const LATER: [&str; 5] = ["rate_limit", "soft_time_limit", "track_started", "unique", "concurrency"];
+
+/// Reads the options of `declaration`, and the function named by its `run`.
+///
+/// # Errors
+/// Names the option that is unknown, not built yet or of a wrong form.
+pub(super) fn read_options(declaration: &Declaration) -> Result<(Options, Option<String>), String> {
+    let wrong = |why| format!("options of `{}`: {why}", declaration.name);
+    read(&Fields::new(declaration.options.clone())).map_err(wrong)
+}
+
+fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
+    if let Some((name, _)) = fields.unknown(&KNOWN).find(|(name, _)| LATER.contains(name)) {
+        return Err(format!("`{name}` is not built yet; leave it out"));
+    }
+    fields.only(&KNOWN)?;
+    let default = Options::default();
+    let time_limit = fields.duration("time_limit")?.unwrap_or(default.time_limit);
+    if time_limit.is_zero() {
+        return Err("`time_limit` must be more than nothing".to_owned());
+    }
+    let options = Options {
+        queue: fields.queue("queue")?.unwrap_or(default.queue),
+        priority: fields.priority("priority")?.unwrap_or(default.priority),
+        time_limit,
+        ignore_result: fields.truth("ignore_result")?.unwrap_or(default.ignore_result),
+        max_retries: fields.retries("max_retries")?.unwrap_or(default.max_retries),
+        autoretry: fields.truth("autoretry")?.unwrap_or(default.autoretry),
+        retry_backoff: backoff(fields)?,
+        retry_backoff_max: fields.duration("retry_backoff_max")?.unwrap_or(default.retry_backoff_max),
+        retry_jitter: fields.truth("retry_jitter")?.unwrap_or(default.retry_jitter),
+        default_retry_delay: fields.duration("default_retry_delay")?.unwrap_or(default.default_retry_delay),
+        acks_late: fields.truth("acks_late")?.unwrap_or(default.acks_late),
+        expires: fields.duration("expires")?,
+    };
+    Ok((options, fields.text("run")?))
+}
+
+/// Celery takes true for a factor of one second, or the factor.
+fn backoff(fields: &Fields) -> Result<Option<Duration>, String> {
+    match fields.value("retry_backoff").and_then(|value| value.as_bool().ok()) {
+        Some(wanted) => Ok(wanted.then_some(Duration::from_secs(1))),
+        None => fields.duration("retry_backoff"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Priority, QueueName};
+
+    fn options(script: &str) -> Result<(Options, Option<String>), String> {
+        let options = rhai::Engine::new().eval(script).unwrap();
+        read_options(&Declaration { name: "fetch".to_owned(), options, line: 7, column: 1 })
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let (options, run) = options(
+            r#"#{ queue: "io", priority: 3, time_limit: "30s", ignore_result: true, max_retries: 5, autoretry: true,
+                  retry_backoff: 2, retry_backoff_max: "1h", retry_jitter: false, default_retry_delay: 1.5,
+                  acks_late: false, expires: "1d", run: "get" }"#,
+        )
+        .unwrap();
+
+        let expected = Options {
+            queue: QueueName::parse("io").unwrap(),
+            priority: Priority(3),
+            time_limit: Duration::from_secs(30),
+            ignore_result: true,
+            max_retries: Some(5),
+            autoretry: true,
+            retry_backoff: Some(Duration::from_secs(2)),
+            retry_backoff_max: Duration::from_secs(3_600),
+            retry_jitter: false,
+            default_retry_delay: Duration::from_millis(1_500),
+            acks_late: false,
+            expires: Some(Duration::from_secs(86_400)),
+        };
+        assert_eq!((options, run.as_deref()), (expected, Some("get")));
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        assert_eq!(options("#{}").unwrap(), (Options::default(), None));
+    }
+
+    #[test]
+    fn words_for_on_and_without_end_are_read() {
+        let (options, _) = options("#{ retry_backoff: true, max_retries: () }").unwrap();
+
+        assert_eq!((options.retry_backoff, options.max_retries), (Some(Duration::from_secs(1)), None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (script, message) in [
+            (r#"#{ que: "io" }"#, "there is no option `que`; did you mean `queue`?"),
+            ("#{ zzz: 1 }", "there is no option `zzz`; there are queue, "),
+            (r#"#{ rate_limit: "100/m" }"#, "`rate_limit` is not built yet; leave it out"),
+            ("#{ priority: 10 }", "`priority` must be an integer from 0 to 9, not `10`"),
+            ("#{ priority: 1.0 }", "`priority` must be an integer from 0 to 9, not `1.0`"),
+            (r#"#{ queue: "" }"#, "`queue` is empty"),
+            ("#{ queue: 5 }", "`queue` must be a string, not `5`"),
+            (
+                r#"#{ time_limit: "soon" }"#,
+                "`time_limit` must be a number of seconds or a duration like \"30s\", not \"soon\"",
+            ),
+            ("#{ time_limit: -1 }", "`time_limit` must be a number of seconds"),
+            ("#{ time_limit: 0 }", "`time_limit` must be more than nothing"),
+            ("#{ max_retries: -1 }", "`max_retries` must be a number of retries, or () for no limit, not `-1`"),
+            ("#{ autoretry: 1 }", "`autoretry` must be true or false, not `1`"),
+            ("#{ expires: () }", "`expires` must be a number of seconds or a duration like \"30s\", not ()"),
+        ] {
+            let shown = options(script).unwrap_err();
+            let expected = format!("options of `fetch`: {message}");
+            assert!(shown.starts_with(&expected), "{script}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! Calls from start to outcome, as the rooms above see them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rhai::{Dynamic, Engine};
+use serde_json::Value;
+
+use super::*;
+use crate::task::{Json, Outcome, TaskId};
+
+/// Answers nothing, and tells when the script has started.
+#[derive(Default)]
+struct Nobody {
+    started: Option<mpsc::SyncSender<()>>,
+}
+
+impl Host for Nobody {
+    fn started(&self) {
+        if let Some(started) = &self.started {
+            started.send(()).unwrap();
+        }
+    }
+
+    fn place(&self) -> &'static str {
+        "a test"
+    }
+
+    fn task(&self) -> Option<Arc<TaskFacts>> {
+        None
+    }
+
+    fn socket(&self) -> Option<&dyn SocketHost> {
+        None
+    }
+
+    fn may_sleep(&self) -> bool {
+        true
+    }
+
+    fn log(&self, _level: Level, _text: &str) {}
+
+    fn progress(&self, _done: f64, _total: f64, _note: Option<String>) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn submit(&self, _submission: Submission) -> Result<TaskId, HostError> {
+        Err(HostError::not_here("submit", self.place()))
+    }
+
+    fn group_send(&self, _group: &str, _event: Value) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn kv_get(&self, _key: &str) -> Result<Option<Json>, HostError> {
+        Ok(None)
+    }
+
+    fn kv_set(&self, _key: &str, _value: Json, _ttl: Option<Duration>, _new: bool) -> Result<bool, HostError> {
+        Ok(true)
+    }
+
+    fn kv_incr(&self, _key: &str, by: i64) -> Result<i64, HostError> {
+        Ok(by)
+    }
+
+    fn kv_delete(&self, _key: &str, _expected: Option<Json>) -> Result<bool, HostError> {
+        Ok(true)
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(30);
+
+/// An engine with a native function that panics, one that sleeps and one that fails as a host does.
+fn equipped() -> Arc<Engine> {
+    let mut engine = engine();
+    engine.register_fn("explode", || -> i64 { panic!("boom") });
+    engine.register_fn("nap", || -> Native<()> { pause(LONG) });
+    engine.register_fn("refuse", || -> Native<()> { Err(HostError::new("NotRegistered", "no such task").into()) });
+    Arc::new(engine)
+}
+
+fn script(engine: &Engine, source: &str) -> Arc<Script> {
+    Arc::new(Script::load(engine, &Roots::default(), "tasks/math.rhai", source).unwrap())
+}
+
+fn call(script: Arc<Script>, function: &str, arguments: &str, time_limit: Duration) -> Call {
+    let arguments = arguments.to_owned();
+    Call {
+        script,
+        function: function.to_owned(),
+        arguments: Box::new(move || Ok(from_json(&arguments)?.into_array().unwrap())),
+        this: None,
+        host: Arc::new(Nobody::default()),
+        time_limit,
+    }
+}
+
+fn finish(source: &str, function: &str, arguments: &str, time_limit: Duration) -> Finished {
+    let engine = equipped();
+    let call = call(script(&engine, source), function, arguments, time_limit);
+    Pool::new(engine, "test", 1).start(call).finished.blocking_recv().unwrap()
+}
+
+#[track_caller]
+fn returned(source: &str, function: &str, arguments: &str) -> String {
+    match finish(source, function, arguments, LONG).outcome {
+        Some(Outcome::Returned(json)) => json.get().to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn raised(source: &str, function: &str, arguments: &str) -> Failure {
+    match finish(source, function, arguments, LONG).outcome {
+        Some(Outcome::Raised(failure)) => failure,
+        other => panic!("{source}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_function_returns_its_value_as_json() {
+    assert_eq!(returned("fn add(x, y) { x + y }", "add", "[2, 3]"), "5");
+    assert_eq!(returned("fn 더하기(x, y) { x + y }", "더하기", "[2, 3]"), "5");
+    assert_eq!(returned("fn nothing() { }", "nothing", "[]"), "null");
+    assert_eq!(
+        returned(r#"fn shape(x) { return #{ b: x, a: [1.0, 'c', "d", true] }; }"#, "shape", "[null]"),
+        r#"{"a":[1.0,"c","d",true],"b":null}"#
+    );
+    assert_eq!(returned("fn leave() { exit(7); 8 }", "leave", "[]"), "7");
+}
+
+#[test]
+fn the_overload_is_chosen_by_the_number_of_arguments() {
+    let source = "fn f(x) { f(x, 10) } fn f(x, y) { x + y }";
+
+    assert_eq!((returned(source, "f", "[1]"), returned(source, "f", "[1, 2]")), ("11".to_owned(), "3".to_owned()));
+    let failure = raised(source, "f", "[]");
+    assert_eq!(
+        (failure.exc_type.as_str(), failure.exc_message.as_str()),
+        ("TypeError", "`f` takes (x) or (x, y); 0 were given")
+    );
+}
+
+#[test]
+fn private_functions_closures_and_native_ones_cannot_be_called_from_outside() {
+    let source = "private fn hidden() { 1 } fn open() { let f = || 2; hidden() + f.call() }";
+
+    assert_eq!(returned(source, "open", "[]"), "3");
+    for name in ["hidden", "explode", "print", "missing"] {
+        assert_eq!(raised(source, name, "[]").exc_type, "NameError", "{name}");
+    }
+}
+
+#[test]
+fn constants_helpers_and_closures_of_the_file_are_seen() {
+    let source = "const RATE = 3; private fn twice(x) { x * 2 } fn f(x) { [x].map(|n| twice(n) * global::RATE) }";
+
+    assert_eq!(returned(source, "f", "[5]"), "[30]");
+}
+
+#[test]
+fn this_is_the_state_of_a_consumer() {
+    let engine = equipped();
+    let mut call = call(script(&engine, "fn turn(by) { this.n += by; this.n }"), "turn", "[2]", LONG);
+    call.this = Some(from_json(r#"{"n":40}"#).unwrap());
+
+    let finished = Pool::new(engine, "test", 1).start(call).finished.blocking_recv().unwrap();
+
+    assert!(matches!(finished.outcome, Some(Outcome::Returned(json)) if json.get() == "42"));
+    assert_eq!(to_json(&finished.this.unwrap()).unwrap().get(), r#"{"n":42}"#);
+}
+
+#[test]
+fn a_state_that_grows_without_end_is_not_kept() {
+    for body in ["for _i in 0..200 { this.n = [this.n]; }", "this.n = \"x\"; for _i in 0..20 { this.n += this.n; }"] {
+        let engine = equipped();
+        let mut call = call(script(&engine, &format!("fn turn() {{ {body} }}")), "turn", "[]", LONG);
+        call.this = Some(from_json(r#"{"n":0}"#).unwrap());
+
+        let finished = Pool::new(engine, "test", 1).start(call).finished.blocking_recv().unwrap();
+
+        assert!(matches!(finished.outcome, Some(Outcome::Returned(_))) && finished.this.is_none(), "{body}");
+    }
+}
+
+#[test]
+fn an_endless_script_meets_its_time_limit_whatever_it_tries() {
+    for body in [
+        "loop { }",
+        "let x = 0; while true { x += 1; }",
+        "loop { try { loop { } } catch { } }",
+        "let big = []; big.pad(2000, 1); loop { big.map(|x| x + 1); }",
+        "let big = []; big.pad(2000, 1); loop { big.sort(|a, b| a - b); }",
+        "let big = []; big.pad(2000, 1); loop { try { big.map(|_x| { loop { } }); } catch { } }",
+        "try { [1].map(|_x| { loop { } }); } catch { } 5",
+        "try { nap(); } catch { } loop { }",
+        "fn_that_calls_itself()",
+    ] {
+        let source = format!(
+            "fn fn_that_calls_itself() {{ for _i in 0..1000000 {{ fn_that_calls_itself(); }} }} fn f() {{ {body} }}"
+        );
+        // Ends by its depth instead, where the time limit is far away.
+        let limit = if body.starts_with("fn_that") { LONG } else { SHORT };
+        match finish(&source, "f", "[]", limit).outcome {
+            Some(Outcome::TimedOut(why)) => {
+                assert_eq!(
+                    (why.exc_type.as_str(), why.exc_module.as_str()),
+                    ("TimeLimitExceeded", "billiard.exceptions")
+                );
+                assert_eq!(why.exc_message, "the time limit of 30ms was exceeded");
+            }
+            Some(Outcome::Raised(why)) if limit == LONG => assert_eq!(why.exc_type, "RecursionError"),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_time_limit_is_told_with_the_function_it_met() {
+    let Some(Outcome::TimedOut(why)) = finish("\n\nfn f() { loop { } }", "f", "[]", SHORT).outcome else { panic!() };
+
+    assert!(why.traceback.unwrap().contains("tasks/math.rhai:3:8 in f"));
+}
+
+#[test]
+fn a_running_script_is_stopped_from_outside() {
+    for (reason, body) in [
+        (StopReason::Revoked, "loop { }"),
+        (StopReason::Revoked, "nap()"),
+        (StopReason::Revoked, "loop { try { [1].map(|_x| nap()); } catch { } }"),
+        (StopReason::LeaseLost, "loop { }"),
+        (StopReason::Shutdown, "nap()"),
+    ] {
+        let engine = equipped();
+        let (started, has_started) = mpsc::sync_channel(1);
+        let mut call = call(script(&engine, &format!("fn f() {{ {body} }}")), "f", "[]", LONG);
+        call.host = Arc::new(Nobody { started: Some(started) });
+        let ticket = Pool::new(engine, "test", 1).start(call);
+        has_started.recv().unwrap();
+
+        assert!(!ticket.withdraw(), "it has started");
+        ticket.stop.stop(reason);
+        // Only the first reason counts.
+        ticket.stop.stop(StopReason::Revoked);
+
+        let outcome = ticket.finished.blocking_recv().unwrap().outcome;
+        assert_eq!(matches!(outcome, Some(Outcome::Revoked)), reason == StopReason::Revoked, "{reason:?}: {outcome:?}");
+        assert_eq!(outcome.is_none(), reason != StopReason::Revoked);
+    }
+}
+
+#[test]
+fn what_has_not_started_can_be_withdrawn_or_revoked() {
+    let engine = equipped();
+    let script = script(&engine, "fn f() { 1 } fn wait() { nap() }");
+    let pool = Pool::new(engine, "test", 1);
+    let (started, has_started) = mpsc::sync_channel(1);
+    let mut first = call(script.clone(), "wait", "[]", LONG);
+    first.host = Arc::new(Nobody { started: Some(started) });
+    let first = pool.start(first);
+    has_started.recv().unwrap();
+
+    let withdrawn = pool.start(call(script.clone(), "f", "[]", LONG));
+    let revoked = pool.start(call(script.clone(), "f", "[]", LONG));
+    let last = pool.start(call(script, "f", "[]", LONG));
+    assert!(withdrawn.withdraw());
+    revoked.stop.stop(StopReason::Revoked);
+    first.stop.stop(StopReason::Revoked);
+
+    assert!(withdrawn.finished.blocking_recv().is_err());
+    assert!(matches!(revoked.finished.blocking_recv().unwrap().outcome, Some(Outcome::Revoked)));
+    assert!(matches!(last.finished.blocking_recv().unwrap().outcome, Some(Outcome::Returned(_))));
+}
+
+#[test]
+fn a_panic_is_one_failure_and_the_thread_goes_on() {
+    let engine = equipped();
+    let script = script(&engine, "fn bad() { explode() } fn good() { 1 }");
+    let pool = Pool::new(engine, "test", 1);
+
+    let bad = pool.start(call(script.clone(), "bad", "[]", LONG));
+    let worse =
+        pool.start(Call { arguments: Box::new(|| panic!("no arguments")), ..call(script.clone(), "good", "[]", LONG) });
+    let good = pool.start(call(script, "good", "[]", LONG));
+
+    let Some(Outcome::Raised(why)) = bad.finished.blocking_recv().unwrap().outcome else { panic!() };
+    assert_eq!(
+        (why.exc_type.as_str(), why.exc_message.as_str()),
+        ("SystemError", "native code panicked in a test: boom")
+    );
+    assert!(matches!(worse.finished.blocking_recv().unwrap().outcome, Some(Outcome::Raised(_))));
+    assert!(matches!(good.finished.blocking_recv().unwrap().outcome, Some(Outcome::Returned(_))));
+}
+
+#[test]
+fn calls_that_wait_are_done_before_a_dropped_pool_ends() {
+    let engine = equipped();
+    let script = script(&engine, "fn f(x) { x }");
+    let pool = Pool::new(engine, "test", 2);
+    let tickets: Vec<Ticket> =
+        (0..50).map(|number| pool.start(call(script.clone(), "f", &format!("[{number}]"), LONG))).collect();
+
+    drop(pool);
+
+    for (number, ticket) in tickets.into_iter().enumerate() {
+        let outcome = ticket.finished.blocking_recv().unwrap().outcome;
+        assert!(matches!(outcome, Some(Outcome::Returned(json)) if json.get() == number.to_string()));
+    }
+}
+
+#[test]
+fn a_failure_of_the_arguments_is_the_outcome() {
+    let failure = raised("fn f(x) { x }", "f", "[18446744073709551615]");
+
+    assert_eq!(failure.exc_type, "OverflowError");
+}
+
+#[test]
+fn a_result_that_json_cannot_carry_is_a_failure() {
+    let failure = raised("fn f() { #{ later: || 1 } }", "f", "[]");
+
+    assert_eq!(
+        (failure.exc_type.as_str(), failure.exc_message.as_str()),
+        ("TypeError", "a function cannot be JSON at `later`")
+    );
+}
+
+#[test]
+fn what_is_thrown_and_what_goes_wrong_has_a_class_of_pythons() {
+    for (body, module, class, message) in [
+        (r#"throw "no""#, "builtins", "RuntimeError", "no"),
+        ("throw 5", "builtins", "RuntimeError", "5"),
+        (r#"throw #{ exc_type: "ValueError", message: "bad" }"#, "builtins", "ValueError", "bad"),
+        (r#"throw #{ exc_type: "Odd", exc_module: "shop.errors", message: "x" }"#, "shop.errors", "Odd", "x"),
+        (r#"throw #{ exc_type: "KeyError", message: 5 }"#, "builtins", "KeyError", "5"),
+        (r#"throw #{ code: 42 }"#, "builtins", "RuntimeError", r#"{"code":42}"#),
+        ("1 / 0", "builtins", "ZeroDivisionError", "Division by zero: 1 / 0"),
+        ("try { 1 / 0 } catch (e) { throw e }", "builtins", "ZeroDivisionError", "Division by zero: 1 / 0"),
+        ("9223372036854775807 + 1", "builtins", "OverflowError", "Addition overflow: 9223372036854775807 + 1"),
+        ("missing(1)", "builtins", "NameError", "there is no function `missing` that takes (i64)"),
+        ("f(1)", "builtins", "TypeError", "`f` takes (); 1 were given"),
+        ("let x = [1]; x.map(|n| n + x.len())", "builtins", "RuntimeError", "a closure uses a variable while"),
+        ("let x = [1]; let copy = x; x.map(|n| n + copy.len())[3]", "builtins", "IndexError", "Array index 3"),
+        ("[1] * 2", "builtins", "TypeError", "`*` cannot be applied to (array, i64)"),
+        ("[1][5]", "builtins", "IndexError", "Array index 5 out of bounds: only 1 element in array"),
+        ("let m = #{ a: 1 }; m.b", "builtins", "KeyError", "Property not found: b"),
+        ("let x = 5; x.name", "builtins", "AttributeError", "Unknown property"),
+        ("let n = 5; for i in n { }", "builtins", "TypeError", "For loop expects iterable type"),
+        ("let x = 1; if x { 2 }", "builtins", "TypeError", "Data type incorrect: i64 (expecting bool)"),
+        ("this.x", "builtins", "NameError", "'this' not bound"),
+        ("refuse()", "celery.exceptions", "NotRegistered", "no such task"),
+        ("try { refuse() } catch (e) { throw e }", "celery.exceptions", "NotRegistered", "no such task"),
+    ] {
+        let failure = raised(&format!("fn f() {{ {body} }}"), "f", "[]");
+        assert_eq!((failure.exc_module.as_str(), failure.exc_type.as_str()), (module, class), "{body}: {failure:?}");
+        assert!(failure.exc_message.starts_with(message), "{body}: {}", failure.exc_message);
+    }
+}
+
+#[test]
+fn a_traceback_shows_the_calls_with_their_lines() {
+    let source = r#"fn outer(x) {
+    let list = [x].map(|n| {
+        inner(n)
+    });
+    list
+}
+
+fn inner(n) {
+    throw "no " + n;
+}"#;
+
+    let failure = raised(source, "outer", "[7]");
+
+    assert_eq!(
+        failure.traceback.unwrap(),
+        "Traceback (most recent call last):
+  tasks/math.rhai:2:20 in outer
+    let list = [x].map(|n| {
+                   ^
+  tasks/math.rhai:3:9 in a closure
+    inner(n)
+    ^
+  tasks/math.rhai:9:5 in inner
+    throw \"no \" + n;
+    ^
+RuntimeError: no 7"
+    );
+}
+
+#[test]
+fn a_long_traceback_is_cut_in_its_middle() {
+    let failure = raised("fn f(n) { if n == 0 { throw 1 } f(n - 1) }", "f", "[60]");
+
+    let traceback = failure.traceback.unwrap();
+    assert_eq!(traceback.matches(" in f").count(), 20);
+    assert!(traceback.contains("… 41 more calls …"));
+}
+
+#[test]
+fn a_message_without_end_is_cut() {
+    let failure = raised(r#"fn f() { let s = "한"; for _i in 0..16 { s += s; } throw s }"#, "f", "[]");
+
+    assert!(failure.exc_message.len() < 17 << 10 && failure.exc_message.ends_with('…'));
+    let failure = raised(
+        r#"fn f() { let s = "한"; for _i in 0..16 { s += s; } throw #{ exc_type: s, exc_module: s } }"#,
+        "f",
+        "[]",
+    );
+    assert!(failure.exc_type.len() < 300 && failure.exc_module.len() < 300 && failure.traceback.unwrap().len() < 1000);
+}
+
+#[test]
+fn the_deepest_calls_of_the_deepest_expressions_fit_the_stack() {
+    let sums = format!("{}f(n + 1){}", "(1 + ".repeat(12), ")".repeat(12));
+    let blocks = |depth| format!("{}f(n + 1);{}", "if n >= 0 { ".repeat(depth), " }".repeat(depth));
+    let loops = |depth| format!("{}f(n + 1);{}", "for _i in 0..1 { ".repeat(depth), " }".repeat(depth));
+    let tries = |depth| format!("{}f(n + 1);{}", "try { ".repeat(depth), " } catch (e) { throw e; }".repeat(depth));
+    let deepest = |make: &dyn Fn(usize) -> String| {
+        let engine = engine();
+        let fits = (1..40).rev().find(|depth| engine.compile(format!("fn f(n) {{ {} }}", make(*depth))).is_ok());
+        format!("fn f(n) {{ {} }}", make(fits.unwrap()))
+    };
+    let arms = |depth| format!("{}f(n + 1){}", "switch n { _ => ".repeat(depth), " }".repeat(depth));
+    let chains = |depth| format!("{}f(n + 1){}", "#{ a: [".repeat(depth), "] }.a[0]".repeat(depth));
+    let texts = |depth| (0..depth).fold("f(n + 1)".to_owned(), |inner, _| format!("`${{{inner}}}`"));
+    for source in [
+        format!("fn f(n) {{ {sums} }}"),
+        deepest(&arms),
+        deepest(&chains),
+        deepest(&texts),
+        deepest(&blocks),
+        deepest(&loops),
+        deepest(&tries),
+        "fn f(n) { [n].map(|m| { if true { for _i in 0..1 { switch m { _ => { return [f(m + 1)]; } } } } }) }"
+            .to_owned(),
+        "fn f(n) { let x = #{ a: #{ b: #{ c: [f(n + 1)] } } }; x.a.b.c[0] }".to_owned(),
+    ] {
+        assert_eq!(raised(&source, "f", "[0]").exc_type, "RecursionError", "{source}");
+    }
+}
+
+#[test]
+fn an_abandoned_call_still_runs() {
+    let ran = Arc::new(AtomicBool::new(false));
+    let mut engine = engine();
+    let seen = ran.clone();
+    engine.register_fn("mark", move || seen.store(true, Ordering::SeqCst));
+    let engine = Arc::new(engine);
+    let script = script(&engine, "fn f() { mark(); }");
+    let pool = Pool::new(engine, "test", 1);
+
+    drop(pool.start(call(script.clone(), "f", "[]", LONG)));
+    pool.start(call(script, "f", "[]", LONG)).finished.blocking_recv().unwrap();
+
+    assert!(ran.load(Ordering::SeqCst));
+}
+
+#[test]
+fn one_script_runs_on_many_threads_at_once() {
+    let engine = equipped();
+    let script = script(&engine, "fn f(n) { let list = []; for i in 0..n { list.push(i); } list.len() }");
+    let pool = Pool::new(engine, "test", 4);
+
+    let tickets: Vec<Ticket> = (0..40).map(|_| pool.start(call(script.clone(), "f", "[500]", LONG))).collect();
+
+    for ticket in tickets {
+        let outcome = ticket.finished.blocking_recv().unwrap().outcome;
+        assert!(matches!(outcome, Some(Outcome::Returned(json)) if json.get() == "500"));
+    }
+}
+
+#[test]
+fn values_move_to_the_thread_that_needs_them() {
+    fn may_travel<T: Send>() {}
+    fn may_be_shared<T: Send + Sync>() {}
+
+    may_travel::<Call>();
+    may_travel::<Finished>();
+    may_travel::<Dynamic>();
+    may_be_shared::<Script>();
+    may_be_shared::<Pool>();
+    may_be_shared::<Stop>();
+}
+
+#[test]
+fn a_traceback_leads_into_the_library_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = folder.path().join("tasks");
+    std::fs::create_dir_all(tasks.join("_lib")).unwrap();
+    std::fs::write(tasks.join("_lib/prices.rhai"), "const RATE = 0;\nfn share(n) {\n    n / global::RATE\n}").unwrap();
+    let roots = Roots { project: folder.path().to_owned(), scripts: tasks, ..Roots::default() };
+    let engine = equipped();
+    let source = "import \"_lib/prices\" as prices;\nfn f(n) { prices::share(n) }";
+    let script = Arc::new(Script::load(&engine, &roots, "tasks/shop.rhai", source).unwrap());
+    // What a call needs of the library was read when the script was loaded.
+    drop(folder);
+
+    let finished = Pool::new(engine, "test", 1).start(call(script, "f", "[6]", LONG)).finished.blocking_recv().unwrap();
+
+    let Some(Outcome::Raised(failure)) = finished.outcome else { panic!() };
+    assert_eq!(
+        failure.traceback.unwrap(),
+        "Traceback (most recent call last):
+  tasks/shop.rhai:2:19 in f
+    fn f(n) { prices::share(n) }
+                      ^
+  tasks/_lib/prices.rhai:3:7 in share
+    n / global::RATE
+      ^
+ZeroDivisionError: Division by zero: 6 / 0"
+    );
+}

@@ -1,0 +1,464 @@
+//! "These paths changed", debounced.
+//!
+//! The operating system's events are only a bell: they get lost (a file written into a folder that was just made),
+//! they end (the watched folder removed and made again), they never come (network mounts). So each ring, and every
+//! two seconds the clock, makes us look at the whole tree and compare; what differs is what changed.
+//! Whoever listens gets sets of paths and looks for himself: nothing here knows what the files mean.
+
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+pub use tree::walk;
+use tree::{Seen, identity};
+
+/// The absolute paths of files that were made, changed or removed.
+pub type Changed = BTreeSet<PathBuf>;
+
+/// A save is many events; it is over when none came for this long.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// A save every few milliseconds must not put off the look for ever.
+const AT_LATEST: Duration = Duration::from_millis(250);
+
+/// How often we look without having been told.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Watches until it is stopped or its receiver is dropped.
+pub struct Watch {
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    /// Watches the files of interest (see [`walk`]) under `roots`: folders, or files of any name. None needs to
+    /// exist yet. Looks once before it returns, so that every later change is reported.
+    ///
+    /// The channel holds one set; what changes until it is taken is collected into the next. A file that changed
+    /// and changed back in between may be in a set.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(roots: Vec<PathBuf>, stop: CancellationToken) -> (Self, mpsc::Receiver<Changed>) {
+        let bell = Arc::new(Notify::new());
+        let eye = Eye::open(roots, bell.clone());
+        Self::open(eye, bell, POLL, stop)
+    }
+
+    fn open(
+        mut eye: Eye,
+        bell: Arc<Notify>,
+        poll: Duration,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::Receiver<Changed>) {
+        eye.look();
+        let (sender, receiver) = mpsc::channel(1);
+        (Self { task: tokio::spawn(run(eye, bell, poll, sender, stop)) }, receiver)
+    }
+
+    /// Waits until it has ended.
+    pub async fn stopped(self) {
+        // A panic in there was reported where it happened.
+        let _ = self.task.await;
+    }
+}
+
+async fn run(mut eye: Eye, bell: Arc<Notify>, poll: Duration, sender: mpsc::Sender<Changed>, stop: CancellationToken) {
+    let mut burst: Option<Burst> = None;
+    let mut changed = Changed::new();
+    let mut poll_at = Instant::now() + poll;
+    loop {
+        let look_at = burst.map_or(poll_at, Burst::due);
+        tokio::select! {
+            // In this order, for a bell that rings all the time must starve none of the others.
+            biased;
+            () = stop.cancelled() => return,
+            () = sender.closed() => return,
+            permit = sender.reserve(), if burst.is_none() && !changed.is_empty() => {
+                let Ok(permit) = permit else { return };
+                permit.send(std::mem::take(&mut changed));
+            }
+            () = sleep_until(look_at) => {
+                let found = tokio::task::spawn_blocking(move || {
+                    let found = eye.look();
+                    (eye, found)
+                });
+                let Ok((again, found)) = found.await else {
+                    if !stop.is_cancelled() {
+                        error!("watching files has failed; changes are not seen until the next start");
+                    }
+                    return;
+                };
+                eye = again;
+                // What the clock found may be half written, like anything else: look again when it is quiet.
+                burst = if burst.is_none() && !found.is_empty() { Some(Burst::begin(Instant::now())) } else { None };
+                changed.extend(found);
+                poll_at = Instant::now() + poll;
+            }
+            () = bell.notified() => {
+                let now = Instant::now();
+                burst.get_or_insert(Burst::begin(now)).last = now;
+            }
+        }
+    }
+}
+
+/// Events that belong together.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    first: Instant,
+    last: Instant,
+}
+
+impl Burst {
+    fn begin(now: Instant) -> Self {
+        Self { first: now, last: now }
+    }
+
+    fn due(self) -> Instant {
+        (self.last + QUIET).min(self.first + AT_LATEST)
+    }
+}
+
+/// What we know of the tree, and the operating system's watcher that rings when to look again.
+struct Eye {
+    roots: Vec<PathBuf>,
+    /// `None` where the system has none for us; then only the clock makes us look.
+    watcher: Option<RecommendedWatcher>,
+    /// Each folder that is watched, and which one it was: another one may stand in its place.
+    watched: HashMap<PathBuf, (u64, u64)>,
+    /// Something was removed or renamed, and with it perhaps a watched folder.
+    stale: Arc<AtomicBool>,
+    /// Said once.
+    warned: bool,
+    files: BTreeMap<PathBuf, Seen>,
+}
+
+impl Eye {
+    fn open(roots: Vec<PathBuf>, bell: Arc<Notify>) -> Self {
+        let roots: Vec<PathBuf> = roots.into_iter().map(|root| std::path::absolute(&root).unwrap_or(root)).collect();
+        let stale = Arc::new(AtomicBool::new(false));
+        let ring = {
+            let (roots, stale) = (roots.clone(), stale.clone());
+            move |event: notify::Result<notify::Event>| {
+                if event.as_ref().is_ok_and(|event| !is_of_interest(event, &roots)) {
+                    return;
+                }
+                if event.is_ok_and(|event| takes_away(event.kind)) {
+                    stale.store(true, Ordering::Relaxed);
+                }
+                bell.notify_one();
+            }
+        };
+        let watcher = notify::recommended_watcher(ring)
+            .inspect_err(|error| warn!("no file events ({error}); looking for changes every {POLL:?}"))
+            .ok();
+        Self { roots, watcher, watched: HashMap::new(), stale, warned: false, files: BTreeMap::new() }
+    }
+
+    /// Compares the tree with how it was at the last look.
+    fn look(&mut self) -> Changed {
+        if self.stale.swap(false, Ordering::Relaxed) {
+            self.watched.clear();
+        }
+        let mut files = BTreeMap::new();
+        for root in self.roots.clone() {
+            // The parent tells when the root itself comes, goes or is replaced.
+            if let Some(parent) = root.parent() {
+                self.watch(parent);
+            }
+            for path in walk(&root, &mut |folder| self.watch(folder)) {
+                if let Some(seen) = Seen::of(&path, self.files.get(&path)) {
+                    files.insert(path, seen);
+                }
+            }
+        }
+        let before = std::mem::replace(&mut self.files, files);
+        let differs = |path: &&PathBuf| before.get(*path).map(|seen| seen.digest) != self.digest(path);
+        before.keys().chain(self.files.keys()).filter(differs).cloned().collect()
+    }
+
+    fn digest(&self, path: &Path) -> Option<u64> {
+        self.files.get(path).map(|seen| seen.digest)
+    }
+
+    fn watch(&mut self, folder: &Path) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let Ok(identity) = std::fs::metadata(folder).map(|metadata| identity(&metadata)) else { return };
+        if self.watched.get(folder) == Some(&identity) {
+            return;
+        }
+        match watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.watched.insert(folder.to_owned(), identity);
+            }
+            Err(error) if folder.exists() && !self.warned => {
+                self.warned = true;
+                warn!("no file events for `{}` ({error}); looking every {POLL:?}", folder.display());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+// Our own reading is an event too: without this a look would ring for the next look.
+fn is_of_interest(event: &notify::Event, roots: &[PathBuf]) -> bool {
+    let is_reading = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
+    let near = |path: &PathBuf| roots.iter().any(|root| path.starts_with(root) || root.starts_with(path));
+    !is_reading && (event.paths.is_empty() || event.paths.iter().any(near))
+}
+
+// Not an overflow of the system's queue, though it may hide a removal: watching anew waits for the watcher's thread,
+// which in a flood of events reads on and on. A folder that was replaced is known by its identity too.
+fn takes_away(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::SystemTime;
+
+    use tempfile::TempDir;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Room {
+        folder: TempDir,
+        watch: Watch,
+        receiver: mpsc::Receiver<Changed>,
+        stop: CancellationToken,
+    }
+
+    /// Watched by events alone: the clock would hide that one is missed.
+    fn watch(prepare: impl FnOnce(&Path)) -> Room {
+        watch_polling(Duration::from_secs(3600), prepare)
+    }
+
+    fn watch_polling(poll: Duration, prepare: impl FnOnce(&Path)) -> Room {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        let (bell, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+        let mut eye = Eye::open(vec![folder.path().join("tasks"), folder.path().join("schedules.toml")], bell.clone());
+        if poll < POLL {
+            eye.watcher = None;
+        }
+        let (watch, receiver) = Watch::open(eye, bell, poll, stop.clone());
+        Room { folder, watch, receiver, stop }
+    }
+
+    fn with_tasks(folder: &Path) {
+        fs::create_dir(folder.join("tasks")).unwrap();
+        fs::write(folder.join("tasks/math.rhai"), "1").unwrap();
+    }
+
+    impl Room {
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        /// Waits until `name` is reported, and gives all that was reported with and before it.
+        async fn reports(&mut self, name: &str) -> Changed {
+            let path = self.path(name);
+            let mut all = Changed::new();
+            while !all.contains(&path) {
+                let next = timeout(PATIENCE, self.receiver.recv()).await;
+                all.extend(next.unwrap_or_else(|_| panic!("`{name}` is not reported")).expect("it watches"));
+            }
+            all
+        }
+    }
+
+    #[tokio::test]
+    async fn a_save_in_place_is_reported() {
+        let mut room = watch(with_tasks);
+
+        fs::write(room.path("tasks/math.rhai"), "2").unwrap();
+
+        assert_eq!(room.reports("tasks/math.rhai").await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_save_by_rename_reports_the_target_and_no_temporary_file() {
+        let mut room = watch(with_tasks);
+
+        fs::write(room.path("tasks/.math.rhai.swp"), "x").unwrap();
+        fs::write(room.path("tasks/math.rhai~"), "x").unwrap();
+        fs::write(room.path("tasks/4913"), "x").unwrap();
+        fs::write(room.path("tasks/math.rhai.tmp"), "2").unwrap();
+        fs::rename(room.path("tasks/math.rhai.tmp"), room.path("tasks/math.rhai")).unwrap();
+
+        assert_eq!(room.reports("tasks/math.rhai").await, [room.path("tasks/math.rhai")].into());
+    }
+
+    #[tokio::test]
+    async fn a_file_in_a_folder_made_just_before_is_reported() {
+        let mut room = watch(with_tasks);
+
+        fs::create_dir_all(room.path("tasks/a/b")).unwrap();
+        fs::write(room.path("tasks/a/b/new.rhai"), "1").unwrap();
+        room.reports("tasks/a/b/new.rhai").await;
+        fs::write(room.path("tasks/a/b/new.rhai"), "2").unwrap();
+
+        room.reports("tasks/a/b/new.rhai").await;
+    }
+
+    #[tokio::test]
+    async fn a_removed_file_is_reported() {
+        let mut room = watch(with_tasks);
+
+        fs::remove_file(room.path("tasks/math.rhai")).unwrap();
+
+        room.reports("tasks/math.rhai").await;
+    }
+
+    #[tokio::test]
+    async fn a_root_that_is_removed_and_made_again_is_still_watched() {
+        let mut room = watch(with_tasks);
+
+        for round in 0..3 {
+            fs::remove_dir_all(room.path("tasks")).unwrap();
+            fs::create_dir(room.path("tasks")).unwrap();
+            fs::write(room.path("tasks/math.rhai"), format!("again {round}")).unwrap();
+            room.reports("tasks/math.rhai").await;
+            fs::write(room.path("tasks/math.rhai"), format!("changed {round}")).unwrap();
+            room.reports("tasks/math.rhai").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn roots_may_come_later() {
+        let mut room = watch(|_| {});
+
+        fs::write(room.path("schedules.toml"), "a").unwrap();
+        room.reports("schedules.toml").await;
+        fs::create_dir(room.path("tasks")).unwrap();
+        fs::write(room.path("tasks/math.rhai"), "1").unwrap();
+
+        room.reports("tasks/math.rhai").await;
+    }
+
+    #[tokio::test]
+    async fn what_is_not_looked_at_is_not_reported() {
+        let mut room = watch(with_tasks);
+
+        fs::write(room.path("tasks/notes.txt"), "x").unwrap();
+        fs::create_dir(room.path("tasks/.git")).unwrap();
+        fs::write(room.path("tasks/.git/config.toml"), "x").unwrap();
+        fs::write(room.path("other.toml"), "x").unwrap();
+        fs::write(room.path("tasks/math.rhai"), "1").unwrap();
+        fs::write(room.path("schedules.toml"), "last").unwrap();
+
+        assert_eq!(room.reports("schedules.toml").await, [room.path("schedules.toml")].into());
+    }
+
+    #[tokio::test]
+    async fn saves_without_a_pause_starve_nobody() {
+        let mut room = watch(with_tasks);
+        let path = room.path("tasks/math.rhai");
+        let done = CancellationToken::new();
+        let saving = std::thread::spawn({
+            let (path, done) = (path.clone(), done.clone());
+            move || {
+                for number in 0.. {
+                    if done.is_cancelled() {
+                        return number;
+                    }
+                    fs::write(&path, format!("version {number}")).unwrap();
+                }
+                unreachable!("it is told to end")
+            }
+        });
+
+        room.reports("tasks/math.rhai").await;
+        room.reports("tasks/math.rhai").await;
+
+        done.cancel();
+        saving.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn links_that_go_in_circles_end() {
+        let mut room = watch(|folder| {
+            with_tasks(folder);
+            std::os::unix::fs::symlink("..", folder.join("tasks/up")).unwrap();
+            std::os::unix::fs::symlink(".", folder.join("tasks/here")).unwrap();
+        });
+
+        fs::write(room.path("tasks/math.rhai"), "2").unwrap();
+
+        room.reports("tasks/math.rhai").await;
+    }
+
+    #[tokio::test]
+    async fn a_stopped_watch_ends_its_channel() {
+        let mut room = watch(with_tasks);
+
+        room.stop.cancel();
+        timeout(PATIENCE, room.watch.stopped()).await.unwrap();
+
+        assert_eq!(room.receiver.recv().await, None);
+    }
+
+    #[test]
+    fn a_touched_file_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.rhai");
+        fs::write(&path, "one").unwrap();
+        let mut eye = Eye::open(vec![folder.path().to_owned()], Arc::default());
+        eye.look();
+
+        fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+
+        assert_eq!(eye.look(), Changed::new());
+    }
+
+    #[tokio::test]
+    async fn without_events_the_clock_finds_everything() {
+        let mut room = watch_polling(Duration::from_millis(20), |_| {});
+
+        fs::create_dir(room.path("tasks")).unwrap();
+        fs::write(room.path("tasks/math.rhai"), "1").unwrap();
+        room.reports("tasks/math.rhai").await;
+        fs::write(room.path("tasks/math.rhai"), "2").unwrap();
+
+        room.reports("tasks/math.rhai").await;
+    }
+
+    #[test]
+    fn our_own_reading_does_not_ring() {
+        let roots = [PathBuf::from("/project/tasks")];
+        let rings = |kind, path: &str| is_of_interest(&notify::Event::new(kind).add_path(path.into()), &roots);
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
+        assert!(!rings(opened, "/project/tasks/math.rhai"));
+        assert!(rings(written, "/project/tasks/math.rhai"));
+        assert!(!rings(written, "/project/data/umbel.db"));
+        assert!(rings(EventKind::Any, "/project"));
+    }
+
+    #[test]
+    fn a_burst_is_over_when_it_is_quiet_or_has_lasted() {
+        let now = Instant::now();
+        let after = |ms| Burst { first: now, last: now + Duration::from_millis(ms) }.due() - now;
+
+        assert_eq!(after(0), Duration::from_millis(50));
+        assert_eq!(after(100), Duration::from_millis(150));
+        assert_eq!(after(240), Duration::from_millis(250));
+    }
+}
