@@ -14,3 +14,7 @@ pub mod watch;
 pub mod module;
 pub mod plugin;
 pub mod script;
+
+// Floor 3: the doers.
+pub mod beat;
+pub mod client;

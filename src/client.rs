@@ -1,0 +1,270 @@
+//! Everybody's road to the queue: HTTP, beat, scripts and the command line submit, wait and revoke through here.
+//!
+//! A task is checked against the catalog before it is stored, so that a wrong name or argument is refused where it
+//! was written and not found out by a worker later.
+
+use std::time::Duration;
+
+use chrono::Utc;
+
+use crate::plugin::{ArgumentError, Catalog, Catalogs};
+use crate::script::{HostError, Submission};
+use crate::store::{self, Filter, Pushed, Revoked, Stores, Tick};
+use crate::task::{
+    BadName, Json, Message, NewMessage, Priority, QueueName, Run, State, TaskId, Timestamp, did_you_mean, to_json,
+};
+
+/// A task that someone wants to run.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub task: String,
+    /// A JSON array; `None` is none.
+    pub args: Option<Json>,
+    /// A JSON object; `None` is none.
+    pub kwargs: Option<Json>,
+    /// Not before this much from now. With `eta` given too, `eta` counts.
+    pub countdown: Option<Duration>,
+    /// Not before this time.
+    pub eta: Option<Timestamp>,
+    /// Not started later than this; `None` is what the task declares.
+    pub expires: Option<Expires>,
+    /// `None` is the task's own queue.
+    pub queue: Option<QueueName>,
+    /// `None` is the task's own.
+    pub priority: Option<Priority>,
+    /// `None` makes a random one.
+    pub id: Option<TaskId>,
+    /// `None` is the task's own.
+    pub max_retries: Option<u32>,
+    /// The task that sends this one.
+    pub parent: Option<Parent>,
+}
+
+impl From<Submission> for Request {
+    fn from(sent: Submission) -> Self {
+        Self {
+            task: sent.task,
+            args: Some(to_json(&sent.args)),
+            kwargs: Some(to_json(&sent.kwargs)),
+            countdown: sent.countdown,
+            eta: sent.eta,
+            expires: sent.expires.map(Expires::After),
+            queue: sent.queue,
+            priority: sent.priority,
+            id: sent.id,
+            max_retries: sent.max_retries,
+            parent: None,
+        }
+    }
+}
+
+/// When a task expires: Celery takes seconds from now or a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expires {
+    After(Duration),
+    At(Timestamp),
+}
+
+/// The task on whose behalf another one is sent.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    pub id: TaskId,
+    pub root_id: Option<TaskId>,
+}
+
+/// A task that was stored.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Submitted {
+    pub id: TaskId,
+    pub state: State,
+}
+
+/// Why a task was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("no task named `{name}`{}", did_you_mean(.nearest.as_deref()))]
+    UnknownTask { name: String, nearest: Option<String> },
+    #[error("arguments for `{name}` are not valid: {source}")]
+    BadArguments { name: String, source: ArgumentError },
+    #[error("`{field}` {reason}")]
+    BadField { field: &'static str, reason: String },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What a script catches when it sends a task.
+impl From<SubmitError> for HostError {
+    fn from(error: SubmitError) -> Self {
+        let exc_type = match error {
+            SubmitError::UnknownTask { .. } => "NotRegistered",
+            SubmitError::BadArguments { .. } => "TypeError",
+            SubmitError::BadField { .. } => "ValueError",
+            SubmitError::Store(error) => return error.into(),
+        };
+        HostError::new(exc_type, error.to_string())
+    }
+}
+
+/// What a script catches when it asks the store.
+impl From<store::Error> for HostError {
+    fn from(error: store::Error) -> Self {
+        let exc_type = match error {
+            store::Error::Away { .. } | store::Error::Held(_) => "ConnectionError",
+            store::Error::DuplicateId { .. } | store::Error::Other(_) => "ValueError",
+        };
+        HostError::new(exc_type, error.to_string())
+    }
+}
+
+impl SubmitError {
+    /// `field` has a name that is refused.
+    pub fn bad_name(field: &'static str, why: BadName) -> Self {
+        Self::BadField { field, reason: why.to_string() }
+    }
+}
+
+/// Submits, waits, looks and revokes. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    stores: Stores,
+    catalogs: Catalogs,
+    origin: String,
+}
+
+impl Client {
+    /// `origin` is written into each message as who sent it.
+    pub fn new(stores: Stores, catalogs: Catalogs, origin: String) -> Self {
+        Self { stores, catalogs, origin }
+    }
+
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    pub fn catalogs(&self) -> &Catalogs {
+        &self.catalogs
+    }
+
+    /// Checks and stores one task.
+    pub async fn submit(&self, request: Request) -> Result<Submitted, SubmitError> {
+        let message = self.prepare(&self.catalogs.current(), request)?;
+        let submitted = accepted(&message);
+        self.stores.queue.push(vec![message], None).await?;
+        Ok(submitted)
+    }
+
+    /// Checks all of `requests`, then stores all of them in one step.
+    ///
+    /// # Errors
+    /// The first bad request refuses all; the number is its index.
+    pub async fn submit_many(&self, requests: Vec<Request>) -> Result<Vec<Submitted>, (usize, SubmitError)> {
+        let catalog = self.catalogs.current();
+        let mut messages = Vec::with_capacity(requests.len());
+        for (index, request) in requests.into_iter().enumerate() {
+            messages.push(self.prepare(&catalog, request).map_err(|error| (index, error))?);
+        }
+        let submitted = messages.iter().map(accepted).collect();
+        let duplicate_at = |error: &store::Error, messages: &[TaskId]| match error {
+            store::Error::DuplicateId { id } => messages.iter().position(|known| known == id).unwrap_or(0),
+            _ => 0,
+        };
+        let ids: Vec<TaskId> = messages.iter().map(|message| message.id.clone()).collect();
+        match self.stores.queue.push(messages, None).await {
+            Ok(_) => Ok(submitted),
+            Err(error) => Err((duplicate_at(&error, &ids), error.into())),
+        }
+    }
+
+    /// Checks one task and stores it unless `tick` was taken before; then `None`.
+    pub async fn submit_tick(&self, request: Request, tick: Tick) -> Result<Option<Submitted>, SubmitError> {
+        let message = self.prepare(&self.catalogs.current(), request)?;
+        let submitted = accepted(&message);
+        match self.stores.queue.push(vec![message], Some(tick)).await? {
+            Pushed::Stored => Ok(Some(submitted)),
+            Pushed::Taken => Ok(None),
+        }
+    }
+
+    /// Checks a task without storing it.
+    pub fn check(&self, request: Request) -> Result<(), SubmitError> {
+        self.prepare(&self.catalogs.current(), request).map(drop)
+    }
+
+    fn prepare(&self, catalog: &Catalog, request: Request) -> Result<Message, SubmitError> {
+        let Some(task) = catalog.task(&request.task) else {
+            let nearest = catalog.nearest(&request.task).map(str::to_owned);
+            return Err(SubmitError::UnknownTask { name: request.task, nearest });
+        };
+        let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
+        let kwargs: serde_json::Map<String, serde_json::Value> =
+            read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
+        // The values are only counted here; who runs the task reads them.
+        let placed = args.iter().map(|_| ()).collect();
+        let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
+        task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
+        let now = Utc::now();
+        let expires = match request.expires {
+            Some(Expires::At(time)) => Some(time),
+            Some(Expires::After(wait)) => Some(after(now, wait)),
+            None => task.options.expires.map(|wait| after(now, wait)),
+        };
+        let (parent_id, root_id) = match request.parent {
+            Some(parent) => (Some(parent.id.clone()), Some(parent.root_id.unwrap_or(parent.id))),
+            None => (None, None),
+        };
+        Ok(NewMessage {
+            id: request.id,
+            args: request.args,
+            kwargs: request.kwargs,
+            queue: request.queue.unwrap_or_else(|| task.options.queue.clone()),
+            priority: request.priority.unwrap_or(task.options.priority),
+            eta: request.eta.or(request.countdown.map(|wait| after(now, wait))),
+            expires,
+            ignore_result: Some(task.options.ignore_result),
+            max_retries: request.max_retries,
+            parent_id,
+            root_id,
+            origin: Some(self.origin.clone()),
+            task: request.task,
+        }
+        .build())
+    }
+
+    /// Everything kept of a task; `None` when it is unknown.
+    pub async fn load(&self, id: &TaskId) -> store::Result<Option<Run>> {
+        self.stores.results.load(id).await
+    }
+
+    /// The same, as soon as it has ended or `patience` is over.
+    pub async fn wait(&self, id: &TaskId, patience: Duration) -> store::Result<Option<Run>> {
+        self.stores.results.wait(id, patience).await
+    }
+
+    /// The runs that match, newest first.
+    pub async fn recent(&self, filter: &Filter) -> store::Result<Vec<Run>> {
+        self.stores.history.recent(filter).await
+    }
+
+    /// Takes care that a task does not start; with `terminate` also stops a running one.
+    pub async fn revoke(&self, id: &TaskId, terminate: bool) -> store::Result<Revoked> {
+        self.stores.queue.revoke(id, terminate).await
+    }
+}
+
+fn accepted(message: &Message) -> Submitted {
+    let delayed = message.due_at().is_some_and(|due| due > Utc::now());
+    Submitted { id: message.id.clone(), state: if delayed { State::Scheduled } else { State::Queued } }
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    chrono::Duration::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(Timestamp::MAX_UTC)
+}
+
+fn read<T: serde::de::DeserializeOwned + Default>(
+    json: Option<&Json>,
+    field: &'static str,
+    form: &str,
+) -> Result<T, SubmitError> {
+    let Some(json) = json else { return Ok(T::default()) };
+    serde_json::from_str(json.get()).map_err(|_| SubmitError::BadField { field, reason: format!("must be {form}") })
+}
