@@ -17,4 +17,5 @@ pub mod script;
 
 // Floor 3: the doers.
 pub mod beat;
+pub mod channels;
 pub mod client;
