@@ -19,3 +19,4 @@ pub mod script;
 pub mod beat;
 pub mod channels;
 pub mod client;
+pub mod worker;

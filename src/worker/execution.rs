@@ -1,0 +1,195 @@
+//! The road of one delivery: admit - announce - perform - judge - settle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use rhai::Dynamic;
+use tracing::{error, warn};
+
+use super::host::TaskHost;
+use super::{Backoff, Floor};
+use crate::plugin::Task;
+use crate::script::{Call, Finished, StopReason, Ticket, from_json};
+use crate::store::{Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
+use crate::task::{Failure, Json, Message, Timestamp, Verdict, judge};
+
+/// A delivery that has not begun to run after this is given back: others may have room.
+const START_WITHIN: Duration = Duration::from_secs(1);
+
+/// What one attempt came to.
+enum Performed {
+    Ended(Finished),
+    /// It never started.
+    NotStarted,
+}
+
+/// Runs one delivery to its end, whatever that is.
+pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
+    let task = match admit(floor, &delivery.message) {
+        Ok(task) => task,
+        Err(verdict) => return settle(floor, delivery, verdict, Attempt::default(), Duration::ZERO).await,
+    };
+    if !announce(floor, &task, &delivery).await {
+        return;
+    }
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery));
+    let Performed::Ended(Finished { outcome, took, .. }) = perform(floor, &task, &delivery, host.clone()).await else {
+        // All slots are busy for that long: what was claimed by the pace of short tasks would come and go.
+        floor.pace.note(START_WITHIN);
+        return put_back(floor, delivery).await;
+    };
+    floor.pace.note(took);
+    let attempt = host.attempt(&task);
+    let message = &delivery.message;
+    let verdict = match outcome {
+        Some(outcome) => judge(outcome, &task.options, message.max_retries, message.retries, &mut rand::rng()),
+        // It was stopped half-way, and may not run again.
+        None if !task.options.acks_late && attempt.started_at.is_some() => Verdict::Failure(worker_lost()),
+        None => return put_back(floor, delivery).await,
+    };
+    settle(floor, delivery, verdict, attempt, took).await;
+}
+
+/// The task of `message`, or what becomes of it when it may not start.
+fn admit(floor: &Floor, message: &Message) -> Result<Arc<Task>, Verdict> {
+    if message.is_expired(Utc::now()) {
+        return Err(Verdict::Revoked { reason: "expired" });
+    }
+    let catalog = floor.client.catalogs().current();
+    catalog
+        .task(&message.task)
+        .cloned()
+        .ok_or_else(|| Verdict::Failure(Failure::celery("NotRegistered", message.task.clone())))
+}
+
+/// Tells that the task was received. False when it may not run after all.
+async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
+    floor.journal.received(&delivery.message);
+    if task.options.acks_late {
+        return true;
+    }
+    let mut backoff = Backoff::new();
+    loop {
+        // Asked again it answers the same, so that it does not matter whether the first time arrived.
+        match floor.client.stores().queue.acknowledge(&delivery.receipt).await {
+            Ok(Settled::Stored) => return true,
+            Ok(Settled::LeaseLost) => return false,
+            Err(cause) => {
+                if backoff.is_first() {
+                    let Message { id, task, .. } = &delivery.message;
+                    warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
+                }
+                if !backoff.pause(&floor.stopping).await {
+                    put_back(floor, delivery.clone()).await;
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host: Arc<TaskHost>) -> Performed {
+    let message = host.message().clone();
+    let bound = task.clone();
+    let mut ticket = floor.pool.start(Call {
+        script: task.script.clone(),
+        function: task.function.clone(),
+        arguments: Box::new(move || arguments(&bound, &message)),
+        this: None,
+        host,
+        time_limit: delivery.message.time_limit.unwrap_or(task.options.time_limit),
+    });
+    floor.running.begin(delivery.receipt.clone(), ticket.stop.clone());
+    let performed = attend(floor, &mut ticket).await;
+    floor.running.end(&delivery.receipt);
+    performed
+}
+
+async fn attend(floor: &Floor, ticket: &mut Ticket) -> Performed {
+    let may_withdraw = tokio::select! {
+        biased;
+        finished = &mut ticket.finished => return ended(finished.ok()),
+        () = tokio::time::sleep(START_WITHIN) => true,
+        () = floor.stopping.cancelled() => true,
+    };
+    if may_withdraw && ticket.withdraw() {
+        return Performed::NotStarted;
+    }
+    tokio::select! {
+        finished = &mut ticket.finished => return ended(finished.ok()),
+        () = floor.hurry.cancelled() => ticket.stop.stop(StopReason::Shutdown),
+    }
+    ended((&mut ticket.finished).await.ok())
+}
+
+// A thread that is gone says nothing; its task is as good as not started.
+fn ended(finished: Option<Finished>) -> Performed {
+    finished.map_or(Performed::NotStarted, Performed::Ended)
+}
+
+// On the script's thread, because a large body takes its time to read.
+fn arguments(task: &Task, message: &Message) -> Result<Vec<Dynamic>, Failure> {
+    let (args, kwargs, embed) = message
+        .read_body::<Vec<Json>, BTreeMap<String, Json>>()
+        .map_err(|error| Failure::new("kombu.exceptions", "DecodeError", error.to_string()))?;
+    if !embed.is_empty() {
+        // Running the task and dropping what should follow would lose work without a word.
+        let reason = "this version does not run callbacks, chains and chords; send the task alone";
+        return Err(Failure::builtin("NotImplementedError", reason));
+    }
+    let args = args.into_iter().map(|json| from_json(json.get())).collect::<Result<_, _>>()?;
+    let named = |(name, json): (String, Json)| Ok((name, from_json(json.get())?));
+    let kwargs = kwargs.into_iter().map(named).collect::<Result<_, Failure>>()?;
+    task.bind(args, kwargs).map_err(|error| Failure::builtin("TypeError", format!("{}() {error}", task.name)))
+}
+
+async fn put_back(floor: &Floor, delivery: Delivery) {
+    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery]).await {
+        warn!("cannot give a task back, its lease will bring it back: {cause}");
+    }
+}
+
+/// Writes the verdict. While the store is away it tries again: what was done should not be done twice.
+async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: Attempt, took: Duration) {
+    floor.journal.settled(&delivery.message, &verdict, took);
+    let settlement = Settlement {
+        ending: ending(&delivery.message, verdict, Utc::now(), attempt.ignore_result),
+        attempt: Attempt { finished_at: Some(Utc::now()), ..attempt },
+        follow_ups: Vec::new(),
+        delivery,
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        let receipt = &settlement.delivery.receipt;
+        match floor.client.stores().queue.settle(settlement.clone()).await {
+            Ok(Settled::Stored) => return,
+            Ok(Settled::LeaseLost) => {
+                warn!(task.id = %receipt.id, "the lease of task {} was lost: another process runs it", receipt.id);
+                return;
+            }
+            Err(cause) => {
+                if backoff.is_first() {
+                    error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
+                }
+                if !backoff.pause(&floor.hurry).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn ending(message: &Message, verdict: Verdict, now: Timestamp, ignore_result: bool) -> Ending {
+    match verdict {
+        Verdict::Success(value) => Ending::Success { result: (!ignore_result).then_some(value) },
+        Verdict::Failure(why) => Ending::Failure(why),
+        Verdict::Revoked { reason } => Ending::Revoked { reason },
+        Verdict::Retry { countdown, why } => {
+            let wait = chrono::Duration::from_std(countdown).unwrap_or(chrono::Duration::MAX);
+            let due = now.checked_add_signed(wait).unwrap_or(Timestamp::MAX_UTC);
+            Ending::Retry { next: Box::new(message.retry(due)), why }
+        }
+    }
+}

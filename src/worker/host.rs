@@ -1,0 +1,175 @@
+//! What a running task may ask of the worker.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::Value;
+
+use super::Floor;
+use crate::client::{Parent, Request};
+use crate::plugin::Task;
+use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
+use crate::store::{self, Attempt, Delivery, Receipt};
+use crate::task::{Json, LogLine, Message, Progress, TaskId, Timestamp, to_json};
+
+/// The most lines of a run's log that are kept; of more, the last one says that there were.
+const LOG_LINES: usize = 1_000;
+
+/// The most of one line, in bytes; the rest is cut.
+const LOG_LINE: usize = 4 << 10;
+
+/// The most tasks that one attempt may send. One more is an error in the script.
+const CHILDREN: usize = 100_000;
+
+/// How long the store may take to answer a script.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The host of one attempt of one task.
+pub struct TaskHost {
+    floor: Arc<Floor>,
+    message: Arc<Message>,
+    receipt: Receipt,
+    started_at: OnceLock<Timestamp>,
+    facts: OnceLock<Arc<TaskFacts>>,
+    log: Mutex<Vec<LogLine>>,
+    children: Mutex<Vec<TaskId>>,
+}
+
+impl TaskHost {
+    pub fn new(floor: Arc<Floor>, delivery: &Delivery) -> Self {
+        Self {
+            floor,
+            message: Arc::new(delivery.message.clone()),
+            receipt: delivery.receipt.clone(),
+            started_at: OnceLock::new(),
+            facts: OnceLock::new(),
+            log: Mutex::default(),
+            children: Mutex::default(),
+        }
+    }
+
+    pub fn message(&self) -> &Arc<Message> {
+        &self.message
+    }
+
+    /// What is kept of the attempt once the script has ended.
+    pub fn attempt(&self, task: &Task) -> Attempt {
+        Attempt {
+            started_at: self.started_at.get().copied(),
+            finished_at: None,
+            code: Some(task.script.hash.clone()),
+            log: std::mem::take(&mut *self.log.lock().expect("no one panics while the log is locked")),
+            children: std::mem::take(&mut *self.children.lock().expect("no one panics while children are locked")),
+            ignore_result: self.message.ignore_result.unwrap_or(task.options.ignore_result),
+        }
+    }
+
+    // The script's thread waits; never a thread of the runtime, which would panic.
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
+        let late = || HostError::new("TimeoutError", "the store did not answer in time");
+        // A timer must be made within the runtime.
+        let patience = time_left().map_or(ANSWER_WITHIN, |left| left.min(ANSWER_WITHIN));
+        let answer = async { tokio::time::timeout(patience, answer).await };
+        self.floor.runtime.block_on(answer).unwrap_or_else(|_| Err(late()))
+    }
+
+    fn ask<T>(&self, answer: impl Future<Output = store::Result<T>>) -> Result<T, HostError> {
+        self.wait(async { answer.await.map_err(HostError::from) })
+    }
+}
+
+impl Host for TaskHost {
+    fn started(&self) {
+        let _ = self.started_at.set(Utc::now());
+    }
+
+    fn place(&self) -> &'static str {
+        "a task"
+    }
+
+    fn task(&self) -> Option<Arc<TaskFacts>> {
+        let facts = self.facts.get_or_init(|| {
+            let message = &self.message;
+            let (args, kwargs) = message
+                .arguments()
+                .unwrap_or_else(|_| (to_json(&Value::Array(Vec::new())), to_json(&Value::Object(Default::default()))));
+            Arc::new(TaskFacts {
+                id: message.id.clone(),
+                name: message.task.clone(),
+                retries: message.retries,
+                args,
+                kwargs,
+                root_id: message.root_id.clone(),
+                parent_id: message.parent_id.clone(),
+                group_id: message.group_id.clone(),
+            })
+        });
+        Some(facts.clone())
+    }
+
+    fn socket(&self) -> Option<&dyn SocketHost> {
+        None
+    }
+
+    fn may_sleep(&self) -> bool {
+        true
+    }
+
+    fn is_revoked(&self) -> Result<bool, HostError> {
+        self.ask(self.floor.client.stores().queue.is_revoked(&self.receipt))
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        let text = &text[..text.floor_char_boundary(LOG_LINE)];
+        self.floor.journal.said(&self.message, level, text);
+        let mut log = self.log.lock().expect("no one panics while the log is locked");
+        let text = match log.len() {
+            LOG_LINES.. => return,
+            last if last == LOG_LINES - 1 => "… more lines were written and are not kept",
+            _ => text,
+        };
+        log.push(LogLine { at: Utc::now(), level: level.as_str().to_owned(), text: text.to_owned() });
+    }
+
+    fn progress(&self, done: f64, total: f64, note: Option<String>) -> Result<(), HostError> {
+        let progress = Progress { done, total, note };
+        self.ask(self.floor.client.stores().results.progress(&self.receipt, progress))
+    }
+
+    fn submit(&self, submission: Submission) -> Result<TaskId, HostError> {
+        let mut children = self.children.lock().expect("no one panics while children are locked");
+        if children.len() == CHILDREN {
+            return Err(HostError::new("OverflowError", format!("one task may send {CHILDREN} tasks at the most")));
+        }
+        let parent = Parent { id: self.message.id.clone(), root_id: self.message.root_id.clone() };
+        let request = Request { parent: Some(parent), ..submission.into() };
+        let submitted = self.wait(async { Ok(self.floor.client.submit(request).await?) })?;
+        children.push(submitted.id.clone());
+        Ok(submitted.id)
+    }
+
+    fn group_send(&self, group: &str, event: Value) -> Result<(), HostError> {
+        let Some(hub) = &self.floor.hub else {
+            return Err(HostError::not_here("channel::group_send", "a task that runs without sockets"));
+        };
+        Ok(hub.group_send(group, &event)?)
+    }
+
+    fn kv_get(&self, key: &str) -> Result<Option<Json>, HostError> {
+        self.ask(self.floor.client.stores().kv.get(key))
+    }
+
+    fn kv_set(&self, key: &str, value: Json, ttl: Option<Duration>, only_new: bool) -> Result<bool, HostError> {
+        self.ask(self.floor.client.stores().kv.set(key, value, ttl, only_new))
+    }
+
+    fn kv_incr(&self, key: &str, by: i64) -> Result<i64, HostError> {
+        self.ask(self.floor.client.stores().kv.incr(key, by))
+    }
+
+    fn kv_delete(&self, key: &str, expected: Option<Json>) -> Result<bool, HostError> {
+        self.ask(self.floor.client.stores().kv.delete(key, expected))
+    }
+}

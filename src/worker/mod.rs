@@ -1,0 +1,217 @@
+//! The worker claims what can start soon, runs it, and settles what came of it.
+//!
+//! A delivery goes through `execution` alone; this file decides how many are under way at once and how they all
+//! come to an end. Nothing waits here for its due time, and nothing is claimed that could not start shortly: what
+//! is not running belongs to the store, where every other process can reach it.
+
+mod backoff;
+mod execution;
+mod host;
+mod journal;
+mod pace;
+mod running;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::channels::Hub;
+use crate::client::Client;
+use crate::script::Pool;
+use crate::store::Queues;
+use crate::task::TaskId;
+
+use backoff::Backoff;
+pub use journal::Journal;
+use pace::Pace;
+use running::Running;
+
+/// How long one claim waits for a first message. A stopping worker waits for its last claim, so it is short.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name, as `umbel@host`; kept with each run.
+    pub name: String,
+    /// How many tasks run at the same time.
+    pub slots: usize,
+    /// How long a stopping worker waits for running tasks before it puts them back.
+    pub grace: Duration,
+    /// How long a claim lasts without renewal.
+    pub lease: Duration,
+}
+
+/// Everything the parts of a worker share.
+struct Floor {
+    client: Client,
+    /// Where tasks send to groups; `None` where there are no sockets.
+    hub: Option<Hub>,
+    pool: Pool,
+    settings: Settings,
+    journal: Journal,
+    runtime: tokio::runtime::Handle,
+    pace: Pace,
+    running: Running,
+    /// Something ended, so there may be room.
+    ended: Notify,
+    /// No more starts.
+    stopping: CancellationToken,
+    /// No more waiting for what runs.
+    hurry: CancellationToken,
+}
+
+/// One delivery under way. Its end makes room, however it comes.
+struct UnderWay {
+    counted: Option<TaskTrackerToken>,
+    floor: Arc<Floor>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // In this order: whoever is woken counts what is still under way, and is not woken again.
+        drop(self.counted.take());
+        self.floor.ended.notify_one();
+    }
+}
+
+/// Runs tasks until it is stopped.
+pub struct Worker {
+    floor: Arc<Floor>,
+    /// Which queues it serves; asked before each claim, because a reload may add some.
+    queues: Box<dyn Fn() -> Queues + Send + Sync>,
+}
+
+impl Worker {
+    /// A worker whose scripts run on the engine of the catalog.
+    pub fn new(
+        client: Client,
+        hub: Option<Hub>,
+        engine: Arc<rhai::Engine>,
+        queues: impl Fn() -> Queues + Send + Sync + 'static,
+        settings: Settings,
+        journal: Journal,
+    ) -> Self {
+        let floor = Floor {
+            pool: Pool::new(engine, "task", settings.slots),
+            pace: Pace::new(settings.slots),
+            client,
+            hub,
+            settings,
+            journal,
+            runtime: tokio::runtime::Handle::current(),
+            running: Running::default(),
+            ended: Notify::new(),
+            stopping: CancellationToken::new(),
+            hurry: CancellationToken::new(),
+        };
+        Self { floor: Arc::new(floor), queues: Box::new(queues) }
+    }
+
+    /// Works until `stop`; then lets running tasks end within the grace, puts the rest back, and returns.
+    pub async fn run(self, stop: CancellationToken) {
+        let executions = TaskTracker::new();
+        let _leases = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().keep_leases()));
+        let terminations = self.floor.client.stores().queue.terminations();
+        let _terminating = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().terminate_when_told(terminations)));
+
+        self.claim_until(&stop, &executions).await;
+
+        executions.close();
+        self.floor.stopping.cancel();
+        let under_way = executions.len();
+        if under_way > 0 {
+            info!(tasks = under_way, grace = ?self.floor.settings.grace, "waiting for {under_way} running tasks");
+        }
+        if tokio::time::timeout(self.floor.settings.grace, executions.wait()).await.is_err() {
+            warn!("the grace is over: {} running tasks are put back", executions.len());
+            self.floor.hurry.cancel();
+            executions.wait().await;
+        }
+    }
+
+    async fn claim_until(&self, stop: &CancellationToken, executions: &TaskTracker) {
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            let room = self.floor.pace.room(executions.len());
+            if room == 0 {
+                tokio::select! {
+                    () = self.floor.ended.notified() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+            // Never dropped half-way: a claim that the store has granted would wait for its lease to end.
+            match self.floor.client.stores().queue.claim(&(self.queues)(), room, CLAIM_PATIENCE).await {
+                Ok(deliveries) => {
+                    backoff = Backoff::new();
+                    for delivery in deliveries {
+                        let floor = self.floor.clone();
+                        let under_way = UnderWay { counted: Some(executions.token()), floor: floor.clone() };
+                        tokio::spawn(async move {
+                            execution::run(&floor, delivery).await;
+                            drop(under_way);
+                        });
+                    }
+                }
+                Err(cause) => {
+                    if backoff.is_first() {
+                        error!("cannot claim tasks, trying again: {cause}");
+                    }
+                    backoff.pause(stop).await;
+                }
+            }
+        }
+    }
+}
+
+impl Floor {
+    // One timer for all leases of the process. A run whose lease is lost is stopped: it may run elsewhere by now.
+    async fn keep_leases(self: Arc<Self>) {
+        let stores = self.client.stores();
+        let lease = self.settings.lease;
+        let mut ends = Instant::now() + lease;
+        let mut timer = tokio::time::interval(lease / 3);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = timer.tick() => {}
+                // Nobody but this process can take over from an exclusive store, so its leases do not run out.
+                () = sleep_until(ends), if !stores.exclusive => {
+                    self.running.all_lost();
+                    ends += lease;
+                    continue;
+                }
+            }
+            let asked = Instant::now();
+            match stores.queue.keep_alive().await {
+                Ok(lost) => {
+                    ends = asked + lease;
+                    lost.iter().for_each(|receipt| self.running.lost(receipt));
+                }
+                Err(cause) => warn!("cannot renew leases: {cause}"),
+            }
+        }
+    }
+
+    async fn terminate_when_told(self: Arc<Self>, mut terminations: broadcast::Receiver<TaskId>) {
+        loop {
+            match terminations.recv().await {
+                Ok(id) => self.running.terminate(id),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    error!("{missed} requests to stop running tasks were missed; revoke them again");
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
