@@ -20,3 +20,6 @@ pub mod beat;
 pub mod channels;
 pub mod client;
 pub mod worker;
+
+// Floor 5: the door.
+pub mod http;

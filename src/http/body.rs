@@ -1,0 +1,71 @@
+//! Bodies and queries, within their bounds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::Query;
+use axum::http::Uri;
+use futures_util::StreamExt;
+
+use super::Problem;
+use crate::task::parse_duration;
+
+/// The largest body that tells of one task, in bytes.
+pub(super) const ONE: usize = 1 << 20;
+
+/// The largest body that tells of many tasks, in bytes.
+pub(super) const MANY: usize = 32 << 20;
+
+/// More batches than this wait for their turn: each is in memory as a whole.
+pub(super) const BATCHES_AT_A_TIME: usize = 2;
+
+/// How long a client may take to send its body.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest that a client is let wait for a run; who asks for more gets this.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Reads at most `limit` bytes.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    let read = tokio::time::timeout(PATIENCE, gather(body.into_data_stream(), limit));
+    read.await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))
+}
+
+async fn gather(mut parts: BodyDataStream, limit: usize) -> Result<Vec<u8>, Problem> {
+    let mut whole = Vec::new();
+    while let Some(part) = parts.next().await {
+        let part =
+            part.map_err(|error| Problem::Unreadable { reason: format!("the body did not come whole: {error}") })?;
+        if whole.len() + part.len() > limit {
+            return Err(Problem::TooLarge { what: "the body", limit, unit: "bytes" });
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(whole)
+}
+
+/// The query's fields, of which only `known` are accepted.
+pub(super) fn query(uri: &Uri, known: &[&'static str]) -> Result<BTreeMap<String, String>, Problem> {
+    let Query(fields) = Query::<BTreeMap<String, String>>::try_from_uri(uri)
+        .map_err(|why| Problem::Unreadable { reason: format!("the query cannot be read: {}", why.body_text()) })?;
+    match fields.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(Problem::unknown_field(name, "this query", known)),
+        None => Ok(fields),
+    }
+}
+
+/// How long to wait for a run, from the query's only field `wait`; `None` is not at all.
+pub(super) fn wait(uri: &Uri) -> Result<Option<Duration>, Problem> {
+    let fields = query(uri, &["wait"])?;
+    let Some(text) = fields.get("wait") else { return Ok(None) };
+    match parse_duration(text) {
+        Ok(wait) => Ok(Some(wait.min(LONGEST_WAIT))),
+        Err(_) => Err(bad("wait", "must be seconds or a duration, as in `?wait=5s`")),
+    }
+}
+
+/// `field` has a value that is refused.
+pub(super) fn bad(field: &str, reason: &str) -> Problem {
+    Problem::BadField { field: field.to_owned(), reason: reason.to_owned(), nearest: None }
+}

@@ -1,0 +1,81 @@
+//! `/api/catalog`: what can run, and what is broken.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Part, Problem, Shared};
+use crate::client::SubmitError;
+use crate::plugin::Task;
+use crate::task::{Options, show_duration};
+
+pub(super) async fn all(State(door): Shared) -> Json<Value> {
+    let catalog = door.client.catalogs().current();
+    Json(json!({
+        "tasks": catalog.tasks.values().map(|task| shown(task)).collect::<Vec<_>>(),
+        "broken": catalog.broken,
+        "plugins": catalog.plugins,
+        "consumers": catalog.consumers.iter().map(|consumer| json!({
+            "path": consumer.path,
+            "plugin": consumer.plugin,
+            "file": consumer.script.file,
+            "hash": consumer.script.hash,
+        })).collect::<Vec<_>>(),
+    }))
+}
+
+pub(super) async fn one(State(door): Shared, Part(name): Part) -> Result<Json<Value>, Problem> {
+    let catalog = door.client.catalogs().current();
+    match catalog.task(&name) {
+        Some(task) => Ok(Json(json!(shown(task)))),
+        None => {
+            let nearest = catalog.nearest(&name).map(str::to_owned);
+            Err(SubmitError::UnknownTask { name, nearest }.into())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    /// The parameters of each overload, fewest first.
+    params: &'a [Vec<String>],
+    doc: &'a str,
+    file: &'a str,
+    line: u32,
+    hash: &'a str,
+    plugin: Option<&'a str>,
+    options: Value,
+}
+
+fn shown(task: &Task) -> Shown<'_> {
+    Shown {
+        name: &task.name,
+        params: &task.overloads,
+        doc: &task.doc,
+        file: &task.script.file,
+        line: task.line,
+        hash: &task.script.hash,
+        plugin: task.plugin.as_deref(),
+        options: options(&task.options),
+    }
+}
+
+// In the form in which a script declares them.
+fn options(options: &Options) -> Value {
+    json!({
+        "queue": options.queue,
+        "priority": options.priority,
+        "time_limit": show_duration(options.time_limit),
+        "ignore_result": options.ignore_result,
+        "max_retries": options.max_retries,
+        "autoretry": options.autoretry,
+        "retry_backoff": options.retry_backoff.map(show_duration),
+        "retry_backoff_max": show_duration(options.retry_backoff_max),
+        "retry_jitter": options.retry_jitter,
+        "default_retry_delay": show_duration(options.default_retry_delay),
+        "acks_late": options.acks_late,
+        "expires": options.expires.map(show_duration),
+    })
+}

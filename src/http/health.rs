@@ -1,0 +1,40 @@
+//! Whether the process lives, and whether it can work: what container platforms ask.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::{Problem, Shared};
+
+/// How long the store may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) async fn pointer() -> &'static str {
+    concat!(
+        "umbel ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n",
+        "GET  /api/catalog               what can run\n",
+        "POST /api/tasks/{name}?wait=5s  run it: {\"args\": [1, 2]}\n",
+        "GET  /api/tasks                 what ran, newest first\n",
+        "GET  /readyz                    whether all is well\n",
+    )
+}
+
+pub(super) async fn alive() -> Json<Value> {
+    Json(json!({ "status": "alive" }))
+}
+
+pub(super) async fn ready(State(door): Shared) -> Result<Json<Value>, Problem> {
+    let catalogs = door.client.catalogs();
+    if *catalogs.changes().borrow() == 0 {
+        return Err(Problem::NotReady { reason: "the scripts are not loaded yet".to_owned() });
+    }
+    match tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await {
+        Ok(Ok(())) => Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
+        Ok(Err(error)) => Err(Problem::NotReady { reason: format!("the store does not answer: {error}") }),
+        Err(_) => Err(Problem::NotReady { reason: format!("the store did not answer within {PATIENCE:?}") }),
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a request was refused, as a problem document (RFC 9457).
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tracing::error;
+
+use crate::channels;
+use crate::client::SubmitError;
+use crate::store;
+use crate::task::{did_you_mean, nearest};
+
+/// Why a request was refused. Its status is decided beside the router.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("nothing is at `{path}`; tasks are at `/api/tasks`, what can run is at `/api/catalog`")]
+    UnknownPath { path: String },
+    #[error("no task with the id `{id}` is known; results are kept for a time only")]
+    UnknownRun { id: String },
+    #[error("`{path}` does not take {method}")]
+    WrongMethod { method: Method, path: String },
+    /// It is not JSON, or not of the form that is read there.
+    #[error("{reason}")]
+    Unreadable { reason: String },
+    /// A field of the body or of the query.
+    #[error("`{field}` {reason}{}", did_you_mean(*.nearest))]
+    BadField { field: String, reason: String, nearest: Option<&'static str> },
+    #[error("{what} may have {limit} {unit} at most")]
+    TooLarge { what: &'static str, limit: usize, unit: &'static str },
+    #[error("the body did not come within {seconds} s")]
+    TooSlow { seconds: u64 },
+    #[error("{reason}")]
+    Foreign { reason: String },
+    #[error("{reason}")]
+    NotReady { reason: String },
+    #[error("`{path}` is for WebSockets: {reason}")]
+    SocketsOnly { path: String, reason: String },
+    #[error(transparent)]
+    Socket(#[from] channels::Refused),
+    /// One of a batch; none of it was stored.
+    #[error("task {index} of the batch: {problem}")]
+    At { index: usize, problem: Box<Problem> },
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl From<PathRejection> for Problem {
+    fn from(why: PathRejection) -> Self {
+        Self::Unreadable { reason: format!("the path cannot be read: {}", why.body_text()) }
+    }
+}
+
+impl Problem {
+    /// `name` is none of `known`.
+    pub(super) fn unknown_field(name: &str, place: &str, known: &[&'static str]) -> Self {
+        Self::BadField {
+            field: name.to_owned(),
+            reason: format!("is not a field of {place}; there are {}", known.join(", ")),
+            nearest: nearest(name, known.iter().copied()),
+        }
+    }
+
+    /// What a program may want to know besides the text.
+    fn members(&self) -> Value {
+        match self {
+            Self::BadField { field, nearest, .. } => json!({ "parameter": field, "nearest": nearest }),
+            Self::TooLarge { limit, .. } => json!({ "limit": limit }),
+            Self::UnknownRun { id } => json!({ "id": id }),
+            Self::Submit(SubmitError::UnknownTask { name, nearest }) => json!({ "task": name, "nearest": nearest }),
+            Self::Submit(SubmitError::BadArguments { name, source }) => {
+                json!({ "task": name, "parameter": source.parameter })
+            }
+            Self::Submit(SubmitError::BadField { field, .. }) => json!({ "parameter": field }),
+            Self::Submit(SubmitError::Store(store::Error::DuplicateId { id }))
+            | Self::Store(store::Error::DuplicateId { id }) => json!({ "id": id }),
+            Self::At { index, problem } => {
+                let mut members = problem.members();
+                members["index"] = json!(index);
+                members
+            }
+            _ => json!({}),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, kind) = self.class();
+        let mut detail = self.to_string();
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            error!("a request failed: {detail}");
+            detail = "the server failed; its log says why".to_owned();
+        }
+        let mut document = Map::new();
+        document.insert("type".to_owned(), json!(format!("urn:umbel:problem:{kind}")));
+        document.insert("title".to_owned(), json!(kind.replace('-', " ")));
+        document.insert("status".to_owned(), json!(status.as_u16()));
+        document.insert("detail".to_owned(), json!(detail));
+        if let Value::Object(members) = self.members() {
+            document.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        let mut response = (status, Json(document)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}

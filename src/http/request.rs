@@ -1,0 +1,340 @@
+//! What a client writes about a task it sends, read into a [`Request`]: every mistake is told with its field.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use chrono::Utc;
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::Problem;
+use super::body::{ONE, bad};
+use crate::client::{Expires, Request};
+use crate::task::{Json, Priority, QueueName, TaskId, Timestamp, duration_field, parse_duration, parse_time};
+
+/// The most tasks of one batch.
+const MOST: usize = 10_000;
+
+/// How deep arguments may be nested. Readers of JSON stop at about 128, and the message puts its own levels around.
+const DEEPEST: usize = 100;
+
+const FIELDS: [&str; 9] = ["args", "kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
+
+/// Reads the body that is sent for `task`; an empty one asks for nothing special.
+pub(super) fn one(task: String, body: &[u8]) -> Result<Request, Problem> {
+    let mut request = Request { task, ..Request::default() };
+    if body.trim_ascii().is_empty() {
+        return Ok(request);
+    }
+    for (name, value) in object(body)? {
+        set(&mut request, &name, value)?;
+    }
+    Ok(request)
+}
+
+/// Reads an array of the same, each with its `task`.
+pub(super) fn many(body: &[u8]) -> Result<Vec<Request>, Problem> {
+    let array: Array = serde_json::from_slice(body).map_err(|error| Problem::Unreadable {
+        reason: format!("the body is not an array of tasks in JSON: {error}"),
+    })?;
+    if array.too_many {
+        return Err(Problem::TooLarge { what: "a batch", limit: MOST, unit: "tasks" });
+    }
+    let entries = array.entries.into_iter().enumerate();
+    entries.map(|(index, entry)| entry_of_batch(entry).map_err(|problem| at(index, problem))).collect()
+}
+
+/// Reads the body of a revocation: whether a running task is to be stopped. An empty one is no.
+pub(super) fn terminate(body: &[u8]) -> Result<bool, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Ok(false);
+    }
+    let mut terminate = false;
+    for (name, value) in object(body)? {
+        match name.as_str() {
+            "terminate" => terminate = field(&name, &value, "true or false")?,
+            _ => return Err(Problem::unknown_field(&name, "a revocation", &["terminate"])),
+        }
+    }
+    Ok(terminate)
+}
+
+/// `problem` is that of the batch's task `index`.
+pub(super) fn at(index: usize, problem: impl Into<Problem>) -> Problem {
+    Problem::At { index, problem: Box::new(problem.into()) }
+}
+
+fn entry_of_batch(entry: &RawValue) -> Result<Request, Problem> {
+    if entry.get().len() > ONE {
+        return Err(Problem::TooLarge { what: "a task", limit: ONE, unit: "bytes" });
+    }
+    let mut fields = object(entry.get().as_bytes())?;
+    let task = fields.remove("task").ok_or_else(|| bad("task", "is missing: it names the task to run"))?;
+    let mut request = Request { task: field("task", &task, "a text")?, ..Request::default() };
+    for (name, value) in fields {
+        set(&mut request, &name, value)?;
+    }
+    Ok(request)
+}
+
+fn object(body: &[u8]) -> Result<BTreeMap<String, Json>, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::Unreadable { reason: format!("not a JSON object: {error}") })
+}
+
+// A null is what clients write for a value they do not have.
+fn set(request: &mut Request, name: &str, value: Json) -> Result<(), Problem> {
+    if !FIELDS.contains(&name) {
+        return Err(Problem::unknown_field(name, "a task", &FIELDS));
+    }
+    if value.get() == "null" {
+        return Ok(());
+    }
+    match name {
+        "args" => request.args = Some(shallow(name, value)?),
+        "kwargs" => request.kwargs = Some(shallow(name, value)?),
+        "countdown" => request.countdown = Some(field::<Span>(name, &value, "seconds or a duration, as in `30s`")?.0),
+        "eta" => {
+            request.eta = Some(time(&field::<String>(name, &value, ETA)?).ok_or_else(|| bad(name, &must_be(ETA)))?)
+        }
+        "expires" => request.expires = Some(expires(&value)?),
+        "queue" => request.queue = Some(named(name, &value, QueueName::parse)?),
+        "priority" => request.priority = Some(priority(&value)?),
+        "id" => request.id = Some(named(name, &value, TaskId::parse)?),
+        "max_retries" => request.max_retries = Some(field(name, &value, "a whole number, 0 or more")?),
+        _ => unreachable!("the names of `FIELDS` are those of this match"),
+    }
+    Ok(())
+}
+
+const ETA: &str = "a time in ISO 8601, as in `2030-01-31T09:00:00+09:00`";
+
+#[derive(Deserialize)]
+struct Span(#[serde(deserialize_with = "duration_field")] Duration);
+
+fn field<T: DeserializeOwned>(name: &str, value: &Json, form: &str) -> Result<T, Problem> {
+    serde_json::from_str(value.get()).map_err(|_| bad(name, &must_be(form)))
+}
+
+fn must_be(form: &str) -> String {
+    format!("must be {form}")
+}
+
+fn named<T, E: fmt::Display>(name: &str, value: &Json, parse: fn(&str) -> Result<T, E>) -> Result<T, Problem> {
+    parse(&field::<String>(name, value, "a text")?).map_err(|why| bad(name, &why.to_string()))
+}
+
+fn priority(value: &Json) -> Result<Priority, Problem> {
+    const FORM: &str = "a whole number from 0, the most urgent, to 9";
+    match field("priority", value, FORM)? {
+        priority @ 0..=9 => Ok(Priority(priority)),
+        _ => Err(bad("priority", &must_be(FORM))),
+    }
+}
+
+// Celery takes seconds or a time; a duration is ours.
+fn expires(value: &Json) -> Result<Expires, Problem> {
+    const FORM: &str = "seconds, a duration as in `1h`, or a time in ISO 8601";
+    if !value.get().starts_with('"') {
+        return field::<Span>("expires", value, FORM).map(|span| Expires::After(span.0));
+    }
+    let text: String = field("expires", value, FORM)?;
+    let after = parse_duration(&text).ok().map(Expires::After);
+    after.or_else(|| time(&text).map(Expires::At)).ok_or_else(|| bad("expires", &must_be(FORM)))
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    parse_time(text).map(|time| time.with_timezone(&Utc))
+}
+
+fn shallow(name: &str, value: Json) -> Result<Json, Problem> {
+    if depth(value.get()) > DEEPEST {
+        return Err(Problem::Unreadable { reason: format!("`{name}` is nested deeper than {DEEPEST} levels") });
+    }
+    Ok(value)
+}
+
+// Of valid JSON: what is in strings does not count.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A batch whose entries are not read yet.
+struct Array<'a> {
+    entries: Vec<&'a RawValue>,
+    too_many: bool,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Array<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Array<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Array<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < MOST {
+                    let Some(entry) = array.next_element()? else { return Ok(Array { entries, too_many: false }) };
+                    entries.push(entry);
+                }
+                let mut too_many = false;
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    too_many = true;
+                }
+                Ok(Array { entries, too_many })
+            }
+        }
+        input.deserialize_seq(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(body: &str) -> Result<Request, Problem> {
+        one("math.add".to_owned(), body.as_bytes())
+    }
+
+    fn refusal(body: &str) -> String {
+        read(body).expect_err(body).to_string()
+    }
+
+    #[test]
+    fn an_empty_body_asks_for_nothing_special() {
+        for body in ["", " \n", "{}", r#"{"args":null,"eta":null}"#] {
+            let request = read(body).unwrap();
+            assert_eq!(
+                (request.task.as_str(), request.args.is_none(), request.eta),
+                ("math.add", true, None),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let request = read(
+            r#"{"args":[1e400, 2],"kwargs":{"y":3},"countdown":1.5,"eta":"2030-01-02T03:04:05+09:00","expires":60,
+                "queue":"io","priority":3,"id":"mine","max_retries":0}"#,
+        )
+        .unwrap();
+
+        assert_eq!((request.args.unwrap().get(), request.kwargs.unwrap().get()), ("[1e400, 2]", r#"{"y":3}"#));
+        assert_eq!(request.countdown, Some(Duration::from_millis(1500)));
+        assert_eq!(request.eta.unwrap().to_rfc3339(), "2030-01-01T18:04:05+00:00");
+        assert_eq!(request.expires, Some(Expires::After(Duration::from_secs(60))));
+        assert_eq!((request.queue.unwrap().as_str(), request.priority), ("io", Some(Priority(3))));
+        assert_eq!((request.id.unwrap().as_str(), request.max_retries), ("mine", Some(0)));
+    }
+
+    #[test]
+    fn an_expiry_is_seconds_a_duration_or_a_time() {
+        let expires = |value: Value| read(&json!({ "expires": value }).to_string()).unwrap().expires.unwrap();
+
+        assert_eq!(expires(json!("1h")), Expires::After(Duration::from_secs(3600)));
+        assert_eq!(expires(json!(0.5)), Expires::After(Duration::from_millis(500)));
+        assert!(matches!(expires(json!("2030-01-02T03:04:05")), Expires::At(_)));
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_field() {
+        for (body, told) in [
+            (r#"{"arg":[1]}"#, "`arg` is not a field of a task; there are args, kwargs, countdown"),
+            (r#"{"arg":[1]}"#, "; did you mean `args`?"),
+            (r#"{"countdown":"soon"}"#, "`countdown` must be seconds or a duration"),
+            (r#"{"countdown":-1}"#, "`countdown` must be"),
+            (r#"{"eta":"tomorrow"}"#, "`eta` must be a time in ISO 8601"),
+            (r#"{"eta":5}"#, "`eta` must be"),
+            (r#"{"expires":"never"}"#, "`expires` must be"),
+            (r#"{"priority":10}"#, "`priority` must be a whole number from 0"),
+            (r#"{"priority":-1}"#, "`priority` must be"),
+            (r#"{"queue":""}"#, "`queue` is empty"),
+            (r#"{"id":7}"#, "`id` must be a text"),
+            (r#"{"max_retries":1.5}"#, "`max_retries` must be"),
+            ("[]", "not a JSON object"),
+            ("{", "not a JSON object"),
+            (r#"{"args":[1}"#, "not a JSON object"),
+        ] {
+            assert!(refusal(body).contains(told), "{body}: {}", refusal(body));
+        }
+    }
+
+    #[test]
+    fn deep_arguments_are_refused_before_they_are_stored() {
+        let nested = |levels: usize| format!(r#"{{"args":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+
+        assert!(read(&nested(DEEPEST)).is_ok());
+        assert!(refusal(&nested(DEEPEST + 1)).contains("`args` is nested deeper"));
+        assert!(refusal(&nested(200_000)).contains("`args` is nested deeper"));
+        let quoted = json!({ "args": ["[".repeat(1000), "\\\"[".repeat(1000)] }).to_string();
+        assert!(read(&quoted).is_ok());
+    }
+
+    #[test]
+    fn a_batch_names_the_task_that_is_wrong() {
+        let requests = many(br#"[{"task":"a","args":[1]},{"task":"b"}]"#).unwrap();
+        assert_eq!(requests.iter().map(|request| request.task.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+
+        for (body, told) in [
+            (r#"[{"task":"a"},{"args":[]}]"#, "task 1 of the batch: `task` is missing"),
+            (r#"[{"task":"a"},{"task":"b"},{"task":"c","prio":1}]"#, "task 2 of the batch: `prio` is not a field"),
+            (r#"[5]"#, "task 0 of the batch: not a JSON object"),
+            (r#"{"task":"a"}"#, "not an array of tasks"),
+            (r#"[{"task":"a"}"#, "not an array of tasks"),
+            ("", "not an array of tasks"),
+        ] {
+            let refused = many(body.as_bytes()).unwrap_err().to_string();
+            assert!(refused.contains(told), "{body}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_its_bound() {
+        let batch = |length: usize| format!("[{}]", vec![r#"{"task":"a"}"#; length].join(","));
+
+        assert_eq!(many(batch(MOST).as_bytes()).unwrap().len(), MOST);
+        assert!(matches!(many(batch(MOST + 1).as_bytes()), Err(Problem::TooLarge { limit: MOST, .. })));
+        let large = json!([{ "task": "a" }, { "task": "a", "args": ["x".repeat(ONE)] }]).to_string();
+        let refused = many(large.as_bytes()).unwrap_err().to_string();
+        assert_eq!(refused, "task 1 of the batch: a task may have 1048576 bytes at most");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_can_hurt_the_readers(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = one("x".to_owned(), &body);
+            let _ = many(&body);
+            let _ = terminate(&body);
+        }
+
+        #[test]
+        fn arguments_come_through_as_they_were_written(args in prop::collection::vec(any::<(i64, String)>(), 0..5)) {
+            let request = read(&json!({ "args": args }).to_string()).unwrap();
+
+            let read = request.args.unwrap();
+            prop_assert_eq!(read.get(), json!(args).to_string());
+        }
+    }
+}
