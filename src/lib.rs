@@ -23,3 +23,9 @@ pub mod worker;
 
 // Floor 5: the door.
 pub mod http;
+
+// Roof: puts the pieces together.
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod log;

@@ -1,0 +1,80 @@
+//! `umbel new`: a folder that runs at once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+/// The folder has something in it that would be in the way.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` is not an empty folder: name one that is not there yet", .0.display())]
+pub(super) struct NotEmpty(PathBuf);
+
+const FILES: [(&str, &str); 4] = [
+    ("tasks/hello.rhai", include_str!("new/hello.rhai")),
+    ("schedules.toml", include_str!("new/schedules.toml")),
+    ("umbel.toml", include_str!("new/umbel.toml")),
+    (".gitignore", "data/\n"),
+];
+
+pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
+    make(folder)?;
+    let name = folder.display();
+    eprintln!("made `{name}`; now:\n\n  umbel --dir {name} up\n  umbel --dir {name} send hello.greet world --wait");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make(folder: &Path) -> anyhow::Result<()> {
+    let empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !empty {
+        return Err(NotEmpty(folder.to_owned()).into());
+    }
+    for (name, text) in FILES {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+        fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, Settings};
+
+    #[test]
+    fn a_folder_in_use_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("mine");
+        make(&folder).unwrap();
+        let file = folder.join("tasks/hello.rhai");
+        fs::write(&file, "mine").unwrap();
+
+        let refused = make(&folder).unwrap_err();
+
+        assert!(refused.is::<NotEmpty>());
+        assert_eq!(fs::read_to_string(file).unwrap(), "mine");
+    }
+
+    #[test]
+    fn what_the_settings_file_shows_is_what_counts_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown: String = include_str!("new/umbel.toml")
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        fs::write(folder.path().join("umbel.toml"), &shown).unwrap();
+
+        let settings = Settings::load(folder.path(), &Flags::default()).unwrap();
+
+        assert!(shown.lines().count() > 5, "{shown}");
+        let usual = Settings { folder: folder.path().to_owned(), slots: settings.slots, ..Settings::default() };
+        assert_eq!(settings, usual);
+    }
+}

@@ -1,0 +1,6 @@
+//! What the tests lean on: a running umbel (`house`), a Redis of their own (`redis_server`).
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+pub mod house;
+pub mod redis_server;

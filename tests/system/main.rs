@@ -1,0 +1,11 @@
+//! The real program, used as a user does: over HTTP, over WebSockets, by files and by signals.
+
+mod chat;
+mod commands;
+mod crash;
+mod readme;
+mod reload;
+mod schedules;
+#[path = "../support/mod.rs"]
+mod support;
+mod tasks;
