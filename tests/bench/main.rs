@@ -1,0 +1,35 @@
+//! Measures, and prints each figure beside the bare limit of the same machine in the same run.
+//!
+//! `cargo bench` runs all; `cargo bench -- drain` one of them: `drain`, `idle`. Nothing here is asserted: a figure is
+//! read by a person. Every figure is the median of several rounds.
+
+mod drain;
+mod idle;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
+    if wanted("drain") {
+        drain::measure();
+    }
+    if wanted("idle") {
+        idle::measure();
+    }
+}
+
+/// The middle of `values`.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The value that the share `part` of `values` does not exceed.
+fn quantile(values: &[Duration], part: f64) -> Duration {
+    let mut sorted = values.to_vec();
+    sorted.sort();
+    sorted[((sorted.len() as f64 * part) as usize).min(sorted.len() - 1)]
+}
