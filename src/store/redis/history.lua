@@ -14,3 +14,13 @@ local function drop_oldest(kept, most)
   local excess = math.min(redis.call('ZCARD', ENDED) - kept, most)
   if excess > 0 then forget(redis.call('ZRANGE', ENDED, 0, excess - 1)) end
 end
+
+-- Tells whoever waits for `id`: by Celery's result, kept for `keep` (s), or where there is none ('') by our own notice.
+local function tell(id, meta, keep)
+  if meta ~= '' then
+    redis.call('SETEX', meta_of(id), keep, meta)
+    redis.call('PUBLISH', meta_of(id), meta)
+  else
+    redis.call('PUBLISH', ended_of(id), '')
+  end
+end

@@ -22,10 +22,5 @@ if redis.call('ZREM', due_of(queue), id) == 1 then
 end
 redis.call('HSET', run, 'state', 'REVOKED', 'attempt', attempt)
 redis.call('ZADD', ENDED, now, id)
-if meta ~= '' then
-  redis.call('SETEX', meta_of(id), keep, meta)
-  redis.call('PUBLISH', meta_of(id), meta)
-else
-  redis.call('PUBLISH', ended_of(id), '')
-end
+tell(id, meta, keep)
 return 'before'

@@ -40,12 +40,7 @@ local function settle(at)
     over[#over + 1] = id
     if state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
   end
-  if meta ~= '' then
-    redis.call('SETEX', meta_of(id), keep, meta)
-    redis.call('PUBLISH', meta_of(id), meta)
-  else
-    redis.call('PUBLISH', ended_of(id), '')
-  end
+  tell(id, meta, keep)
   local new = {}
   for follower = at + 11, at + 5 + 6 * followers, 6 do
     -- A second run of the same task, after a death, does not send its fixed followers twice.
