@@ -9,7 +9,7 @@ use chrono::Utc;
 
 use crate::plugin::{ArgumentError, Catalog, Catalogs};
 use crate::script::{HostError, Submission};
-use crate::store::{self, Filter, Pushed, Revoked, Stores, Tick};
+use crate::store::{self, Filter, Page, Pushed, Revoked, Stores, Tick};
 use crate::task::{
     BadName, Json, Message, NewMessage, Priority, QueueName, Run, State, TaskId, Timestamp, did_you_mean, to_json,
 };
@@ -240,9 +240,9 @@ impl Client {
         self.stores.results.wait(id, patience).await
     }
 
-    /// The runs that match, newest first.
-    pub async fn recent(&self, filter: &Filter) -> store::Result<Vec<Run>> {
-        self.stores.history.recent(filter).await
+    /// The runs that match, newest first, a page at a time.
+    pub async fn search(&self, filter: &Filter) -> store::Result<Page> {
+        self.stores.history.search(filter).await
     }
 
     /// Takes care that a task does not start; with `terminate` also stops a running one.

@@ -20,6 +20,7 @@ mod sockets;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use problem::Problem;
+pub use token::{Scope, Token};
 
 use crate::channels::{self, Hub};
 use crate::client::{Client, SubmitError, Submitted};

@@ -59,6 +59,7 @@ pub(super) async fn load(State(door): Shared, Part(id): Part, uri: Uri) -> Resul
 #[derive(Serialize)]
 pub(super) struct Listing {
     tasks: Vec<Run>,
+    next: Option<String>,
 }
 
 pub(super) async fn list(State(door): Shared, uri: Uri) -> Result<Json<Listing>, Problem> {
@@ -73,8 +74,9 @@ pub(super) async fn list(State(door): Shared, uri: Uri) -> Result<Json<Listing>,
         Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
         _ => Err(body::bad("limit", &format!("must be a whole number from 1 to {most}"))),
     });
-    let filter = Filter { state: state.transpose()?, limit: limit?, name: query.remove("name") };
-    Ok(Json(Listing { tasks: door.client.recent(&filter).await? }))
+    let filter = Filter { state: state.transpose()?, limit: limit?, name: query.remove("name"), ..Filter::default() };
+    let page = door.client.search(&filter).await?;
+    Ok(Json(Listing { tasks: page.runs, next: page.next }))
 }
 
 pub(super) async fn revoke(State(door): Shared, Part(id): Part, body: Body) -> Result<Reply, Problem> {

@@ -10,13 +10,14 @@ pub mod embedded;
 mod lock;
 pub mod redis;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, watch};
 
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
@@ -47,6 +48,10 @@ pub struct Settings {
     pub keep: Duration,
     /// How many runs the history keeps; the oldest final ones go first.
     pub history: u64,
+    /// How long the history keeps a run after its end.
+    pub history_keep: Duration,
+    /// How much of what was promised may be lost when the machine loses power. Only the embedded store asks.
+    pub durability: Durability,
     /// Who claims here, as `name@host`; kept with each run.
     pub worker: String,
 }
@@ -57,9 +62,22 @@ impl Default for Settings {
             lease: Duration::from_secs(15),
             keep: Duration::from_secs(86_400),
             history: 100_000,
+            history_keep: Duration::from_secs(30 * 86_400),
+            durability: Durability::Full,
             worker: "umbel@localhost".to_owned(),
         }
     }
+}
+
+/// What a commit of the embedded store waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The disk: nothing that was answered is lost, whatever happens.
+    #[default]
+    Full,
+    /// The system: a killed process loses nothing; a power cut may lose the last commits, and corrupts nothing.
+    Fast,
 }
 
 /// The promises of one opened store. Cheap to clone.
@@ -70,6 +88,8 @@ pub struct Stores {
     pub history: Arc<dyn History>,
     pub ticks: Arc<dyn Ticks>,
     pub kv: Arc<dyn KeyValue>,
+    pub sources: Arc<dyn Sources>,
+    pub roster: Arc<dyn Roster>,
     /// Only this process can use the store, so that every queue in it is its to serve.
     pub exclusive: bool,
     /// The lock that an embedded store holds; `None` for Redis and in memory.
@@ -127,7 +147,18 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// It was claimed before, by a process that died.
     pub redelivered: bool,
+    /// How many processes died within [`SUSPECTED_FOR`] while it ran.
+    pub deaths: u32,
 }
+
+/// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].
+pub const DEATHS: u32 = 3;
+
+/// After so many deaths a task runs alone, so that its neighbours are not condemned with it.
+pub const SUSPICIOUS_DEATHS: u32 = 2;
+
+/// How long a death counts.
+pub const SUSPECTED_FOR: Duration = Duration::from_secs(72 * 3_600);
 
 /// Which queues a worker serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +231,12 @@ pub fn worker_lost() -> Failure {
     Failure::new("billiard.exceptions", "WorkerLostError", "its process ended while it ran")
 }
 
+/// What is kept of a task whose process died too often while it ran.
+pub fn poisoned() -> Failure {
+    let message = format!("poisoned: its process ended {DEATHS} times while it ran, so it is not tried again");
+    Failure::new("billiard.exceptions", "WorkerLostError", message)
+}
+
 /// What came of `settle`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -232,6 +269,15 @@ pub struct Depth {
     pub claimed: u64,
 }
 
+/// One queue, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueFacts {
+    pub name: QueueName,
+    pub depth: Depth,
+    /// Nothing of it is claimed.
+    pub paused: bool,
+}
+
 /// Messages between their sender and their worker.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -253,8 +299,13 @@ pub trait Queue: Send + Sync {
     /// not handed out again. It must still be settled.
     async fn acknowledge(&self, receipt: &Receipt) -> Result<Settled>;
 
-    /// Returns deliveries that did not start, to the front of their queue, without counting an attempt.
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<()>;
+    /// Returns deliveries that did not start, to the front of their queue, without counting an attempt. They are not
+    /// claimed again before `wait` is over.
+    async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> Result<()>;
+
+    /// The script of this delivery begins now: if this process dies before it is settled, that is a death of the
+    /// task. Does not wait; called for each run, on the script's thread.
+    fn started(&self, receipt: &Receipt);
 
     /// Renews the leases of everything this process has claimed, takes back what dead processes held, and drops
     /// what is too old to keep. Called each third of a lease by one timer per process.
@@ -275,6 +326,13 @@ pub trait Queue: Send + Sync {
 
     /// Removes everything that waits in `queue`, and tells how many that were.
     async fn purge(&self, queue: &QueueName) -> Result<u64>;
+
+    /// Every queue that holds messages or is paused, by name.
+    async fn queues(&self) -> Result<Vec<QueueFacts>>;
+
+    /// From now on nothing of `queue` is claimed, by any process, until it is resumed (`paused` is false). What is
+    /// claimed already runs to its end. Outlives every process.
+    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<()>;
 
     /// How many messages could not be read and lie in the dead letters.
     async fn dead_letters(&self) -> Result<u64>;
@@ -297,23 +355,96 @@ pub trait Results: Send + Sync {
 
     /// How far a claimed task is. It is gone with the attempt.
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()>;
+
+    /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
+    /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.
+    async fn changes(&self, id: &TaskId) -> Result<watch::Receiver<u64>>;
 }
 
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// The task's whole name.
+    /// The task's whole name, or the beginning of it and a star: `reports.*`.
     pub name: Option<String>,
     pub state: Option<State>,
+    pub queue: Option<QueueName>,
+    /// Queued at this time or later.
+    pub since: Option<Timestamp>,
+    /// In the id, the task's name, the arguments, the result or the error, whatever the case of its letters.
+    pub q: Option<String>,
     /// At most so many.
     pub limit: usize,
+    /// Where the page before this one ended; `None` is the newest.
+    pub cursor: Option<String>,
+}
+
+/// Some of the runs that match.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Newest first, without their logs.
+    pub runs: Vec<Run>,
+    /// Where to go on; `None` when there are no more. A page may be empty and not the last: a search looks at a
+    /// bounded number of runs at a time.
+    pub next: Option<String>,
 }
 
 /// What happened to tasks.
 #[async_trait]
 pub trait History: Send + Sync {
-    /// The runs that match, newest first.
-    async fn recent(&self, filter: &Filter) -> Result<Vec<Run>>;
+    /// The runs that match, newest first. Between two pages none comes twice and none that was there is left out,
+    /// except those whose state has changed meanwhile.
+    ///
+    /// # Errors
+    /// When the cursor is none that this gave.
+    async fn search(&self, filter: &Filter) -> Result<Page>;
+}
+
+/// One version of the code of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The hash that runs keep as their `code`.
+    pub hash: String,
+    /// The text of the script and of everything it imports, by path from the project's folder.
+    pub files: BTreeMap<String, String>,
+}
+
+/// The code that runs ran, so that it can be read after the file has changed.
+#[async_trait]
+pub trait Sources: Send + Sync {
+    /// Keeps those that are not kept yet. Bounded by number and size: the oldest that are no longer used go.
+    async fn keep(&self, sources: Vec<Source>) -> Result<()>;
+
+    /// `None` when none of that hash is kept.
+    async fn source(&self, hash: &str) -> Result<Option<Source>>;
+}
+
+/// What a process that runs tasks says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerFacts {
+    /// As kept with each run: `umbel-PID@host`.
+    pub name: String,
+    pub version: String,
+    pub started_at: Timestamp,
+    /// When it said so last.
+    pub seen_at: Timestamp,
+    pub slots: usize,
+    /// The tasks it runs now.
+    pub running: Vec<TaskId>,
+    /// The queues it serves; empty for every queue of a store that is its alone.
+    pub queues: Vec<QueueName>,
+}
+
+/// Who runs tasks.
+#[async_trait]
+pub trait Roster: Send + Sync {
+    /// Said again with each renewal of the leases; who has not said so for a lease is gone.
+    async fn announce(&self, worker: WorkerFacts) -> Result<()>;
+
+    /// It stops.
+    async fn leave(&self, name: &str) -> Result<()>;
+
+    /// Everybody who is there, by name.
+    async fn workers(&self) -> Result<Vec<WorkerFacts>>;
 }
 
 /// When entries of the timetable fired last.

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::*;
 use crate::client::Request;
 use crate::plugin::Loader;
-use crate::store::{self, Delivery, Depth, Error, Pushed, Queue, Receipt, Revoked, Settled, Settlement, Stores, Tick};
+use crate::store::{
+    self, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Stores, Tick,
+};
 use crate::task::{Message, QueueName, Run, State};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,10 +53,19 @@ impl Queue for Troubled {
         self.acknowledgements_fail.store(left.saturating_sub(1), Ordering::Relaxed);
         if left > 0 { Err(away()) } else { self.inner.acknowledge(receipt).await }
     }
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> store::Result<()> {
-        self.inner.put_back(deliveries).await?;
+    async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> store::Result<()> {
+        self.inner.put_back(deliveries, wait).await?;
         self.put_back.notify_one();
         Ok(())
+    }
+    fn started(&self, receipt: &Receipt) {
+        self.inner.started(receipt);
+    }
+    async fn queues(&self) -> store::Result<Vec<QueueFacts>> {
+        self.inner.queues().await
+    }
+    async fn pause(&self, queue: &QueueName, paused: bool) -> store::Result<()> {
+        self.inner.pause(queue, paused).await
     }
     async fn keep_alive(&self) -> store::Result<Vec<Receipt>> {
         if self.no_renewal.load(Ordering::Relaxed) { Err(away()) } else { self.inner.keep_alive().await }

@@ -10,7 +10,7 @@ use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::{self, MESSAGE, RUN, json, micros};
 use super::settling::revoked_error;
-use crate::store::{Filter, History, Result, worker_lost};
+use crate::store::{Filter, History, Page, Result, worker_lost};
 use crate::task::{Run, State, Timestamp};
 
 /// The most rows that one sweep drops or changes for each of its reasons.
@@ -21,9 +21,35 @@ const MOST_REVOCATIONS: i64 = 50_000;
 
 #[async_trait]
 impl History for Embedded {
-    async fn recent(&self, filter: &Filter) -> Result<Vec<Run>> {
+    async fn search(&self, filter: &Filter) -> Result<Page> {
         let (claims, filter) = (self.claims.clone(), filter.clone());
-        self.readers.read(move |db| Ok(recent(db, &claims, &filter)?)).await
+        self.readers.read(move |db| Ok(Page { runs: recent(db, &claims, &filter)?, next: None })).await
+    }
+}
+
+#[async_trait]
+impl crate::store::Sources for Embedded {
+    async fn keep(&self, _sources: Vec<crate::store::Source>) -> Result<()> {
+        todo!("sources")
+    }
+
+    async fn source(&self, _hash: &str) -> Result<Option<crate::store::Source>> {
+        todo!("sources")
+    }
+}
+
+#[async_trait]
+impl crate::store::Roster for Embedded {
+    async fn announce(&self, _worker: crate::store::WorkerFacts) -> Result<()> {
+        todo!("roster")
+    }
+
+    async fn leave(&self, _name: &str) -> Result<()> {
+        todo!("roster")
+    }
+
+    async fn workers(&self) -> Result<Vec<crate::store::WorkerFacts>> {
+        todo!("roster")
     }
 }
 

@@ -86,6 +86,8 @@ impl Embedded {
             history: self.clone(),
             ticks: self.clone(),
             kv: self.clone(),
+            sources: self.clone(),
+            roster: self.clone(),
             exclusive: true,
             lock: self.lock.clone(),
         }

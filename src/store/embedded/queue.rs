@@ -12,7 +12,9 @@ use super::desk::Desk;
 use super::file::Outcome;
 use super::ready::Claimer;
 use super::writer::Command;
-use crate::store::{Delivery, Depth, Pushed, Queue, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick};
+use crate::store::{
+    Delivery, Depth, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
+};
 use crate::task::{Message, QueueName, TaskId};
 
 /// How many messages one transaction of a purge removes: others may go between.
@@ -48,7 +50,7 @@ impl Queue for Embedded {
         self.writer.write(move |desk| desk.acknowledge(&receipt)).await
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<()> {
+    async fn put_back(&self, deliveries: Vec<Delivery>, _wait: Duration) -> Result<()> {
         let receipts: Vec<Receipt> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
         self.writer.write(move |desk| desk.return_all(&receipts, Utc::now())).await
     }
@@ -94,6 +96,18 @@ impl Queue for Embedded {
                 return Ok(purged);
             }
         }
+    }
+
+    fn started(&self, _receipt: &Receipt) {
+        todo!("deaths")
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueFacts>> {
+        todo!("queues")
+    }
+
+    async fn pause(&self, _queue: &QueueName, _paused: bool) -> Result<()> {
+        todo!("pause")
     }
 
     // Every row was a message when it was stored.

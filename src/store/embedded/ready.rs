@@ -187,7 +187,7 @@ impl Desk {
         match row.query_row([found.seq], |row| Ok((rows::message(row)?, row.get(MESSAGE_COLUMNS)?))) {
             Ok((message, redelivered)) => {
                 let receipt = self.claims.add(&message, found.seq, found.turn, redelivered, Utc::now());
-                Ok(Some(Delivery { message, receipt, redelivered }))
+                Ok(Some(Delivery { message, receipt, redelivered, deaths: 0 }))
             }
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
                 tracing::error!(seq = found.seq, %error, "a row of the store is no message; it is left where it is");

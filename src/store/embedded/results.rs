@@ -57,6 +57,10 @@ impl Drop for Watch {
 
 #[async_trait]
 impl Results for Embedded {
+    async fn changes(&self, _id: &TaskId) -> Result<tokio::sync::watch::Receiver<u64>> {
+        todo!("changes")
+    }
+
     async fn load(&self, id: &TaskId) -> Result<Option<Run>> {
         let (claims, id) = (self.claims.clone(), id.clone());
         self.readers.read(move |db| Ok(load(db, &claims, &id)?)).await

@@ -162,7 +162,7 @@ async fn what_waits_is_found_again_after_many_claims_and_returns() {
         assert!(!some.is_empty(), "only {} of 100 were found", claimed.len());
         let (keep, back): (Vec<_>, Vec<_>) = some.into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
         claimed.extend(keep.into_iter().map(|(_, delivery)| delivery.message.id.to_string()));
-        stores.queue.put_back(back.into_iter().map(|(_, delivery)| delivery).collect()).await.unwrap();
+        stores.queue.put_back(back.into_iter().map(|(_, delivery)| delivery).collect(), Duration::ZERO).await.unwrap();
     }
 
     claimed.sort();

@@ -52,7 +52,7 @@ impl Drop for Found {
         // Where this fails, or no runtime is left, they come back with the end of their lease.
         if let (false, Ok(runtime)) = (unheard.is_empty(), Handle::try_current()) {
             let store = self.store.clone();
-            runtime.spawn(async move { store.put_back(unheard).await });
+            runtime.spawn(async move { store.put_back(unheard, Duration::ZERO).await });
         }
     }
 }
@@ -194,7 +194,7 @@ impl Redis {
                 }
             };
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
-            let delivery = Delivery { message, receipt, redelivered: decision == "again" };
+            let delivery = Delivery { message, receipt, redelivered: decision == "again", deaths: 0 };
             match decision.as_str() {
                 "start" | "again" => deliveries.push(delivery),
                 "revoked" => self.settle_revoked(delivery).await,

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use redis::Pipeline;
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::{Filter, History, Receipt, Result, Results};
+use crate::store::{Filter, History, Page, Receipt, Result, Results};
 use crate::task::{Progress, Run, TaskId, to_json};
 
 use super::record::Record;
 use super::{Redis, keys, script};
 
 /// How many runs are looked at in one go.
-const PAGE: usize = 200;
+const AT_ONCE: usize = 200;
 
 type Found = (HashMap<String, Vec<u8>>, Option<Vec<u8>>);
 
@@ -72,11 +72,41 @@ impl Results for Redis {
         call.arg(receipt.id.as_str()).arg(receipt.token).arg(to_json(&progress).get());
         self.connection.run(&call).await
     }
+
+    async fn changes(&self, _id: &TaskId) -> Result<tokio::sync::watch::Receiver<u64>> {
+        todo!("changes")
+    }
+}
+
+#[async_trait]
+impl crate::store::Sources for Redis {
+    async fn keep(&self, _sources: Vec<crate::store::Source>) -> Result<()> {
+        todo!("sources")
+    }
+
+    async fn source(&self, _hash: &str) -> Result<Option<crate::store::Source>> {
+        todo!("sources")
+    }
+}
+
+#[async_trait]
+impl crate::store::Roster for Redis {
+    async fn announce(&self, _worker: crate::store::WorkerFacts) -> Result<()> {
+        todo!("roster")
+    }
+
+    async fn leave(&self, _name: &str) -> Result<()> {
+        todo!("roster")
+    }
+
+    async fn workers(&self) -> Result<Vec<crate::store::WorkerFacts>> {
+        todo!("roster")
+    }
 }
 
 #[async_trait]
 impl History for Redis {
-    async fn recent(&self, filter: &Filter) -> Result<Vec<Run>> {
+    async fn search(&self, filter: &Filter) -> Result<Page> {
         let fits = |run: &Run| {
             filter.name.as_ref().is_none_or(|name| *name == run.task)
                 && filter.state.is_none_or(|state| state == run.state)
@@ -85,7 +115,7 @@ impl History for Redis {
         let mut seen = 0;
         while found.len() < filter.limit {
             let mut page = redis::cmd("ZREVRANGE");
-            page.arg(keys::HISTORY).arg(seen).arg(seen + PAGE - 1);
+            page.arg(keys::HISTORY).arg(seen).arg(seen + AT_ONCE - 1);
             let ids: Vec<String> = self.connection.ask(&page).await?;
             if ids.is_empty() {
                 break;
@@ -95,6 +125,6 @@ impl History for Redis {
             found.extend(self.runs(&ids).await?.into_iter().filter(fits));
         }
         found.truncate(filter.limit);
-        Ok(found)
+        Ok(Page { runs: found, next: None })
     }
 }

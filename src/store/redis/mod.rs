@@ -73,7 +73,9 @@ pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
         results: store.clone(),
         history: store.clone(),
         ticks: store.clone(),
-        kv: store,
+        kv: store.clone(),
+        sources: store.clone(),
+        roster: store,
         exclusive: false,
         lock: None,
     })

@@ -9,8 +9,8 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use crate::store::{
-    Delivery, Depth, Ending, Error, Pushed, Queue, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
-    worker_lost,
+    Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement,
+    Tick, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
@@ -36,7 +36,7 @@ impl Redis {
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
         let id = message.id.clone();
         let receipt = Receipt { id: id.clone(), token };
-        let delivery = Delivery { message, receipt, redelivered: true };
+        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0 };
         if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(worker_lost())).await {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
@@ -93,7 +93,7 @@ impl Queue for Arc<Redis> {
         Ok(Settled::LeaseLost)
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>) -> Result<()> {
+    async fn put_back(&self, deliveries: Vec<Delivery>, _wait: Duration) -> Result<()> {
         if deliveries.is_empty() {
             return Ok(());
         }
@@ -176,6 +176,18 @@ impl Queue for Arc<Redis> {
                 return Ok(total);
             }
         }
+    }
+
+    fn started(&self, _receipt: &Receipt) {
+        todo!("deaths")
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueFacts>> {
+        todo!("queues")
+    }
+
+    async fn pause(&self, _queue: &QueueName, _paused: bool) -> Result<()> {
+        todo!("pause")
     }
 
     async fn dead_letters(&self) -> Result<u64> {

@@ -186,7 +186,12 @@ mod tests {
         }
         .build();
         let settlement = Settlement {
-            delivery: Delivery { receipt: Receipt { id: message.id.clone(), token: 1 }, message, redelivered: false },
+            delivery: Delivery {
+                receipt: Receipt { id: message.id.clone(), token: 1 },
+                message,
+                redelivered: false,
+                deaths: 0,
+            },
             ending,
             attempt: Attempt {
                 finished_at: theirs["date_done"].as_str().map(|time| time.parse().unwrap()),
@@ -259,7 +264,12 @@ mod tests {
     fn an_ignored_result_is_not_written() {
         let message = NewMessage::default().build();
         let settlement = Settlement {
-            delivery: Delivery { receipt: Receipt { id: message.id.clone(), token: 1 }, message, redelivered: false },
+            delivery: Delivery {
+                receipt: Receipt { id: message.id.clone(), token: 1 },
+                message,
+                redelivered: false,
+                deaths: 0,
+            },
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },
             follow_ups: Vec::new(),

@@ -57,7 +57,7 @@ pub async fn a_receipt_of_the_dead_settles_nothing<P: Place>() {
 
     assert_eq!(settle(place.stores(), &lost, five()).await, Settled::LeaseLost);
     assert_eq!(place.stores().queue.acknowledge(&lost.receipt).await.unwrap(), Settled::LeaseLost);
-    place.stores().queue.put_back(vec![lost]).await.unwrap();
+    place.stores().queue.put_back(vec![lost], Duration::ZERO).await.unwrap();
 
     assert_eq!(state(place.stores(), "m1").await, State::Started);
     assert_eq!(settle(place.stores(), &again, five()).await, Settled::Stored);

@@ -77,6 +77,6 @@ pub async fn the_farthest_future_is_kept<P: Place>() {
     assert_eq!(load(place.stores(), "m1").await.eta, Some(end));
     assert_eq!(load(place.stores(), "m2").await.eta, Some(end));
     let all = umbel::store::Filter { limit: 10, ..Default::default() };
-    assert_eq!(place.stores().history.recent(&all).await.unwrap().len(), 2);
+    assert_eq!(place.stores().history.search(&all).await.unwrap().runs.len(), 2);
     assert_nothing_comes(place.stores()).await;
 }

@@ -7,7 +7,7 @@ use umbel::task::{Failure, NewMessage, State};
 use crate::place::{PATIENCE, Place, claim_one, draft, five, id, load, message, messages, open, push, run};
 
 async fn recent(stores: &Stores, filter: Filter) -> Vec<String> {
-    let runs = stores.history.recent(&filter).await.unwrap();
+    let runs = stores.history.search(&filter).await.unwrap().runs;
     runs.into_iter().map(|run| run.id.to_string()).collect()
 }
 
@@ -50,7 +50,7 @@ pub async fn recent_runs_are_found_by_state<P: Place>() {
     push(place.stores(), messages(&["m8"])).await;
 
     let of = |state: State| Filter { state: Some(state), limit: 10, ..Filter::default() };
-    let both = Filter { name: Some("mail.send".into()), state: Some(State::Failure), limit: 10 };
+    let both = Filter { name: Some("mail.send".into()), state: Some(State::Failure), limit: 10, ..Filter::default() };
 
     assert_eq!(recent(place.stores(), of(State::Failure)).await, ["m3", "m1"]);
     assert_eq!(recent(place.stores(), of(State::Success)).await, ["m2"]);
@@ -69,7 +69,7 @@ pub async fn the_oldest_ended_runs_leave_a_full_history<P: Place>() {
     for number in 0..25 {
         run(place.stores(), message(&format!("m{number}")), five()).await;
     }
-    place.stores().queue.put_back(vec![waiting]).await.unwrap();
+    place.stores().queue.put_back(vec![waiting], Duration::ZERO).await.unwrap();
 
     // A store may take several steps to get there.
     for _ in 0..5 {

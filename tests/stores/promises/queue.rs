@@ -213,7 +213,7 @@ pub async fn what_is_put_back_comes_first_and_is_not_counted<P: Place>() {
     push(place.stores(), messages(&["m1", "m2", "m3", "m4"])).await;
     let claimed = claim(place.stores(), 3).await;
 
-    place.stores().queue.put_back(claimed[..2].to_vec()).await.unwrap();
+    place.stores().queue.put_back(claimed[..2].to_vec(), Duration::ZERO).await.unwrap();
     let again = claim(place.stores(), 10).await;
 
     assert_eq!(ids(&again), ["m1", "m2", "m4"]);
@@ -271,7 +271,7 @@ pub async fn what_was_acknowledged_and_did_not_start_is_put_back<P: Place>() {
     assert_eq!(place.stores().queue.acknowledge(&delivery.receipt).await.unwrap(), Settled::Stored);
     let depth = place.stores().queue.depth(&QueueName::default()).await.unwrap();
 
-    place.stores().queue.put_back(vec![delivery]).await.unwrap();
+    place.stores().queue.put_back(vec![delivery], Duration::ZERO).await.unwrap();
 
     assert_eq!(depth, Depth { ready: 0, delayed: 0, claimed: 1 });
     assert_eq!(state(place.stores(), "m1").await, State::Queued);

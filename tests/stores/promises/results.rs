@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use umbel::store::Ending;
 use umbel::task::{Failure, Progress, State};
@@ -34,7 +34,7 @@ pub async fn a_claimed_task_is_started<P: Place>() {
     let delivery = claim_one(place.stores()).await;
 
     let started = load(place.stores(), "m1").await;
-    place.stores().queue.put_back(vec![delivery]).await.unwrap();
+    place.stores().queue.put_back(vec![delivery], Duration::ZERO).await.unwrap();
 
     assert_eq!((started.state, started.worker.as_deref()), (State::Started, Some("umbel@localhost")));
     assert_eq!(state(place.stores(), "m1").await, State::Queued);
@@ -61,7 +61,7 @@ pub async fn progress_with_a_void_receipt_is_not_seen<P: Place>() {
     let place: P = open().await;
     push(place.stores(), messages(&["m1"])).await;
     let before = claim_one(place.stores()).await;
-    place.stores().queue.put_back(vec![before.clone()]).await.unwrap();
+    place.stores().queue.put_back(vec![before.clone()], Duration::ZERO).await.unwrap();
     let _now = claim_one(place.stores()).await;
 
     // Whether it is told or not, what counts is that nobody sees it.

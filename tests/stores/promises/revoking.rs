@@ -76,7 +76,7 @@ pub async fn a_task_revoked_while_it_runs_is_not_put_back<P: Place>() {
     let delivery = claim_one(place.stores()).await;
     place.stores().queue.revoke(&id("m1"), false).await.unwrap();
 
-    place.stores().queue.put_back(vec![delivery]).await.unwrap();
+    place.stores().queue.put_back(vec![delivery], Duration::ZERO).await.unwrap();
 
     assert_nothing_comes(place.stores()).await;
     assert_eq!(ended(place.stores(), "m1").await.state, State::Revoked);

@@ -107,7 +107,7 @@ pub async fn a_delivery_is_settled_once<P: Place>() {
     let failure = Ending::Failure(Failure::builtin("ValueError", "late"));
     assert_eq!(settle(place.stores(), &delivery, five()).await, Settled::Stored);
     assert_eq!(settle(place.stores(), &delivery, failure).await, Settled::LeaseLost);
-    place.stores().queue.put_back(vec![delivery]).await.unwrap();
+    place.stores().queue.put_back(vec![delivery], Duration::ZERO).await.unwrap();
 
     assert_eq!(state(place.stores(), "m1").await, State::Success);
     assert_nothing_comes(place.stores()).await;
