@@ -21,6 +21,7 @@ use crate::client::{Client, Request};
 use crate::config::Settings;
 use crate::http::{self, AppState};
 use crate::plugin::{Catalogs, Loader};
+use crate::script::Limits;
 use crate::store::{self, Lock, Queues, Stores};
 use crate::task::{QueueName, Run};
 use crate::worker::{self, Journal, Worker};
@@ -130,6 +131,7 @@ fn worker(settings: &Settings, client: &Client, loader: &Loader, hub: Option<Hub
         slots: settings.slots,
         grace: settings.grace,
         lease: store_settings(settings).lease,
+        limits: Limits::default(),
     };
     Worker::new(client.clone(), hub, loader.engine(), queues, settings, journal)
 }

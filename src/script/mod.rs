@@ -13,11 +13,13 @@ mod engine;
 mod excerpt;
 mod failure;
 mod fields;
+mod guarded;
 mod host;
 mod import;
 mod limit;
 mod limits;
 mod load;
+mod memory;
 mod options;
 mod pool;
 mod value;
@@ -30,11 +32,13 @@ use rhai::Position;
 
 pub use engine::engine;
 pub use fields::{Fields, duration_of};
+pub use guarded::brief;
 pub use host::{Host, HostError, Level, SocketHost, Submission, TaskFacts};
 pub use import::{PluginModule, Roots};
-pub use limit::{Stop, StopReason, go_on, host, pause, retry, time_left};
+pub use limit::{Stop, StopReason, go_on, host, pause, reserve, retry, step, time_left, wait_for};
 pub use limits::Limits;
 pub use load::read_source;
+pub use memory::{CountingAllocator, outside};
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
 pub use value::{MAX_JSON, from_json, to_json};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::{Priority, QueueName};
 
 /// Options of one task, declared by `task(name, #{…})` in its script.
@@ -13,8 +15,10 @@ pub struct Options {
     pub queue: QueueName,
     /// 0 to 9, 0 first.
     pub priority: Priority,
-    /// The longest an attempt may run. 10 minutes unless declared (Celery: no limit).
-    pub time_limit: Duration,
+    /// The longest an attempt may run; `None` is the setting's (Celery: no limit).
+    pub time_limit: Option<Duration>,
+    /// After this the script is told once, at its next call of a host function; `None` is the setting's.
+    pub soft_time_limit: Option<Duration>,
     /// Nothing of the value is kept.
     pub ignore_result: bool,
     /// Retries allowed before the failure is final; `None` is without end.
@@ -33,6 +37,17 @@ pub struct Options {
     pub acks_late: bool,
     /// Not started later than this after it was sent.
     pub expires: Option<Duration>,
+    /// What its plugin may use at the most.
+    pub caps: Caps,
+}
+
+/// The table `[limits]` of a plugin's manifest: it only narrows what its tasks may use otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// The longest an attempt may run, whoever asked for more; `None` does not narrow.
+    pub time_limit: Option<Duration>,
+    /// The most memory of an attempt; `None` does not narrow.
+    pub memory: Option<ByteSize>,
 }
 
 impl Default for Options {
@@ -40,7 +55,8 @@ impl Default for Options {
         Self {
             queue: QueueName::default(),
             priority: Priority(0),
-            time_limit: Duration::from_secs(600),
+            time_limit: None,
+            soft_time_limit: None,
             ignore_result: false,
             max_retries: Some(3),
             autoretry: false,
@@ -50,6 +66,7 @@ impl Default for Options {
             default_retry_delay: Duration::from_secs(180),
             acks_late: true,
             expires: None,
+            caps: Caps::default(),
         }
     }
 }
