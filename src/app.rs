@@ -49,7 +49,7 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
     let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), stop.clone());
     let door = AppState { client, hub: hub.clone(), hosts: settings.hosts.clone() };
     let mut parts = JoinSet::new();
-    parts.spawn(http::serve(listener, door, stop.clone()).map(|served| ("HTTP", served)));
+    parts.spawn(http::serve(listener, door, stop.clone()).map(|()| ("HTTP", Ok(()))));
     parts.spawn(loader.keep_fresh(stop.clone()).map(|()| ("the watcher", Ok(()))));
     parts.spawn(beating.map(|()| ("beat", Ok(()))));
     parts.spawn(worker.run(stop.clone()).map(|()| ("the worker", Ok(()))));

@@ -7,31 +7,28 @@
 //! Bodies are read as JSON whatever their content type says, so that plain `curl -d` works. A page of another site
 //! could send such bodies unasked; therefore `guard` stands before everything, WebSockets too.
 //!
-//! Connections are bounded by the system's limit of open files. A client that does not finish its headers keeps its
-//! connection; one that does not finish its body loses it.
+//! Connections are bounded in number and in what a client may keep waiting (`server`, `line`).
 
 mod body;
 mod catalog;
 mod guard;
 mod health;
+mod line;
 mod problem;
 mod request;
+mod server;
 mod sockets;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod token;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use axum::{Json, Router, middleware};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpListener;
@@ -39,15 +36,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use problem::Problem;
+use server::Bounds;
 pub use token::{Scope, Token};
 
 use crate::channels::{self, Hub};
 use crate::client::{Client, SubmitError, Submitted};
 use crate::store;
 use crate::task::Run;
-
-/// How long answers may take to leave after the door was closed.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What HTTP gives access to.
 #[derive(Clone)]
@@ -71,23 +66,9 @@ struct Door {
 
 /// Answers until `stop` is cancelled, then until the last answer has left, at most a few seconds.
 ///
-/// Sockets live on; [`Hub::close_all`] ends them.
-///
-/// # Errors
-/// When `listener` fails.
-pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> anyhow::Result<()> {
-    let app = router(state, stop.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    // Small frames are not to wait for company.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let late = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        ended = served.into_future() => ended.context("HTTP failed"),
-        () = late => Ok(()),
-    }
+/// Sockets live on; [`Hub::close_all`] ends them. Raises this process's limit of open files.
+pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) {
+    server::run(listener, router(state, stop.clone()), Bounds::of_this_process(), stop).await;
 }
 
 fn router(state: AppState, stop: CancellationToken) -> Router {

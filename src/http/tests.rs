@@ -104,7 +104,7 @@ impl House {
     }
 
     /// Serves on a free port.
-    async fn serve(&self) -> (SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    async fn serve(&self) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         (address, tokio::spawn(serve(listener, self.state.clone(), self.stop.clone())))
@@ -472,7 +472,7 @@ async fn a_closing_door_lets_nobody_wait() {
     let read = tokio::io::AsyncReadExt::read_to_string(&mut waiting, &mut answer);
     let read = tokio::time::timeout(PATIENCE, read).await.expect("an answer");
 
-    tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap();
     // The request may also come when the door is closed already, and then the connection is only cut.
     assert!(read.is_ok() || read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 202"), "{answer}");
