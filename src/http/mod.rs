@@ -5,17 +5,23 @@
 //! `client`'s and the catalog's. Every refusal, axum's own too, is a problem document (RFC 9457).
 //!
 //! Bodies are read as JSON whatever their content type says, so that plain `curl -d` works. A page of another site
-//! could send such bodies unasked; therefore `guard` stands before everything, WebSockets too.
+//! could send such bodies unasked; therefore `enter` stands before everything, WebSockets too: it asks where a request
+//! comes from (`guard`) and whose it is (`token`, `access`).
 //!
 //! Connections are bounded in number and in what a client may keep waiting (`server`, `line`).
 
+mod access;
 mod body;
 mod catalog;
+mod enter;
+mod exposition;
 mod guard;
 mod health;
 mod line;
+mod metrics;
 mod problem;
 mod request;
+mod seldom;
 mod server;
 mod sockets;
 mod tasks;
@@ -35,8 +41,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use metrics::Metrics;
 pub use problem::Problem;
 use server::Bounds;
+use token::Tokens;
 pub use token::{Scope, Token};
 
 use crate::channels::{self, Hub};
@@ -51,6 +59,11 @@ pub struct AppState {
     pub hub: Hub,
     /// Host names, without port, that are answered besides those of this machine.
     pub hosts: Vec<String>,
+    /// Who may do what; where there are none, everybody may do everything.
+    pub tokens: Vec<Token>,
+    /// The token of the lock file, which has every scope; `None` when another process holds it.
+    pub local_token: Option<String>,
+    pub metrics: Metrics,
 }
 
 /// What handlers share.
@@ -58,6 +71,8 @@ struct Door {
     client: Client,
     hub: Hub,
     hosts: Vec<String>,
+    tokens: Tokens,
+    metrics: Metrics,
     /// Whoever waits for a run is answered when this is cancelled.
     stop: CancellationToken,
     /// Batches in memory at a time.
@@ -68,16 +83,24 @@ struct Door {
 ///
 /// Sockets live on; [`Hub::close_all`] ends them. Raises this process's limit of open files.
 pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) {
-    server::run(listener, router(state, stop.clone()), Bounds::of_this_process(), stop).await;
+    let metrics = state.metrics.clone();
+    let serving = server::run(listener, router(state, stop.clone()), Bounds::of_this_process(), stop);
+    tokio::select! {
+        () = serving => {}
+        never = metrics.keep() => match never {},
+    }
 }
 
 fn router(state: AppState, stop: CancellationToken) -> Router {
-    let AppState { client, hub, hosts } = state;
-    let door = Arc::new(Door { client, hub, hosts, stop, batches: Semaphore::new(body::BATCHES_AT_A_TIME) });
+    let AppState { client, hub, hosts, tokens, local_token, metrics } = state;
+    let tokens = Tokens::new(&tokens, local_token.as_deref());
+    let batches = Semaphore::new(body::BATCHES_AT_A_TIME);
+    let door = Arc::new(Door { client, hub, hosts, tokens, metrics, stop, batches });
     Router::new()
         .route("/", get(health::pointer))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show))
         .route("/api/catalog", get(catalog::all))
         .route("/api/catalog/{name}", get(catalog::one))
         .route("/api/tasks", get(tasks::list).post(tasks::send_many))
@@ -85,7 +108,7 @@ fn router(state: AppState, stop: CancellationToken) -> Router {
         .route("/api/tasks/{task}/revoke", post(tasks::revoke))
         .fallback(sockets::open)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(door.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(door.clone(), enter::enter))
         .with_state(door)
 }
 
@@ -155,6 +178,10 @@ impl Problem {
             Self::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, "too-large"),
             Self::TooSlow { .. } => (Status::REQUEST_TIMEOUT, "too-slow"),
             Self::Foreign { .. } => (Status::FORBIDDEN, "foreign-request"),
+            Self::Unauthorized(_) => (Status::UNAUTHORIZED, "no-token"),
+            Self::Forbidden { .. } => (Status::FORBIDDEN, "lacking-scope"),
+            Self::LongUri { .. } => (Status::URI_TOO_LONG, "long-uri"),
+            Self::Unsupported { .. } => (Status::UNSUPPORTED_MEDIA_TYPE, "unsupported-body"),
             Self::NotReady { .. } => (Status::SERVICE_UNAVAILABLE, "not-ready"),
             Self::SocketsOnly { .. } => (Status::UPGRADE_REQUIRED, "sockets-only"),
             Self::Socket(channels::Refused::NotAccepted) => (Status::FORBIDDEN, "not-accepted"),

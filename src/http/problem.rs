@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tracing::error;
 
+use super::token::{Scope, Unknown};
 use crate::channels;
 use crate::client::SubmitError;
 use crate::store;
@@ -33,8 +34,16 @@ pub enum Problem {
     TooSlow { seconds: u64 },
     #[error("{reason}")]
     Foreign { reason: String },
+    #[error(transparent)]
+    Unauthorized(Unknown),
+    #[error("the token `{bearer}` lacks the scope that this needs: {}", names(.scopes))]
+    Forbidden { bearer: String, scopes: Vec<Scope> },
+    #[error("a path with its query may have {limit} bytes at most")]
+    LongUri { limit: usize },
+    #[error("{what} is not read here; {way_out}")]
+    Unsupported { what: String, way_out: &'static str },
     #[error("{reason}")]
-    NotReady { reason: String },
+    NotReady { part: &'static str, reason: String },
     #[error("`{path}` is for WebSockets: {reason}")]
     SocketsOnly { path: String, reason: String },
     #[error(transparent)]
@@ -46,6 +55,10 @@ pub enum Problem {
     Submit(#[from] SubmitError),
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+fn names(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
 impl From<PathRejection> for Problem {
@@ -70,6 +83,9 @@ impl Problem {
             Self::BadField { field, nearest, .. } => json!({ "parameter": field, "nearest": nearest }),
             Self::TooLarge { limit, .. } => json!({ "limit": limit }),
             Self::UnknownRun { id } => json!({ "id": id }),
+            Self::Forbidden { scopes, .. } => json!({ "scopes": scopes }),
+            Self::LongUri { limit } => json!({ "limit": limit }),
+            Self::NotReady { part, .. } => json!({ "part": part }),
             Self::Submit(SubmitError::UnknownTask { name, nearest }) => json!({ "task": name, "nearest": nearest }),
             Self::Submit(SubmitError::BadArguments { name, source }) => {
                 json!({ "task": name, "parameter": source.parameter })
@@ -104,7 +120,11 @@ impl IntoResponse for Problem {
             document.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
         }
         let mut response = (status, Json(document)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

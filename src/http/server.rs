@@ -34,9 +34,8 @@ const MOST: usize = 10_000;
 /// Open files that are not for connections: the store, scripts, logs, what tasks open.
 const RESERVED: usize = 256;
 
-/// The largest head of a request, in bytes, and the most headers in it; 431 beyond.
+/// The largest head of a request, in bytes; 431 beyond, as beyond hyper's own 100 headers.
 const HEAD: usize = 32 << 10;
-const HEADERS: usize = 100;
 
 /// The wait before connections are taken again when the system gave none: none, then longer each time up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -176,7 +175,6 @@ async fn answer(
         // Hyper counts it from the end of the answer before.
         .header_read_timeout(bounds.idle)
         .max_header_size(HEAD)
-        .max_headers(HEADERS)
         .serve_connection(TokioIo::new(line), service)
         .with_upgrades();
     let mut connection = pin!(connection);

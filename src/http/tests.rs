@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{AppState, router, serve};
+use super::{AppState, Metrics, router, serve};
 use crate::channels::{self, Hub};
 use crate::client::Client;
 use crate::plugin::Loader;
@@ -75,7 +75,14 @@ impl House {
         let stores = store::open("memory:", folder.path(), store::Settings::default()).await.unwrap();
         let client = Client::new(stores, loader.catalogs(), "umbel@test".to_owned());
         let hub = Hub::new(loader.engine(), client.clone(), channels::Settings::default());
-        let state = AppState { client, hub, hosts: vec!["umbel.example".to_owned()] };
+        let state = AppState {
+            client,
+            hub,
+            hosts: vec!["umbel.example".to_owned()],
+            tokens: Vec::new(),
+            local_token: None,
+            metrics: Metrics::alone(),
+        };
         let stop = CancellationToken::new();
         Self { app: router(state.clone(), stop.clone()), state, stop, _folder: folder }
     }

@@ -8,6 +8,7 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::Floor;
+use super::meters::Meter;
 use crate::client::{Parent, Request};
 use crate::plugin::Task;
 use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
@@ -31,6 +32,7 @@ pub struct TaskHost {
     floor: Arc<Floor>,
     message: Arc<Message>,
     receipt: Receipt,
+    meter: Arc<Meter>,
     started_at: OnceLock<Timestamp>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
@@ -38,11 +40,12 @@ pub struct TaskHost {
 }
 
 impl TaskHost {
-    pub fn new(floor: Arc<Floor>, delivery: &Delivery) -> Self {
+    pub fn new(floor: Arc<Floor>, delivery: &Delivery, meter: Arc<Meter>) -> Self {
         Self {
             floor,
             message: Arc::new(delivery.message.clone()),
             receipt: delivery.receipt.clone(),
+            meter,
             started_at: OnceLock::new(),
             facts: OnceLock::new(),
             log: Mutex::default(),
@@ -82,7 +85,9 @@ impl TaskHost {
 
 impl Host for TaskHost {
     fn started(&self) {
-        let _ = self.started_at.set(Utc::now());
+        if self.started_at.set(Utc::now()).is_ok() {
+            self.meter.started();
+        }
     }
 
     fn place(&self) -> &'static str {
