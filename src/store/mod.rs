@@ -9,6 +9,7 @@
 pub mod embedded;
 mod lock;
 pub mod redis;
+mod space;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,12 +23,15 @@ use tokio::sync::{broadcast, watch};
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
 pub use lock::{Held, Holder, Lock};
+pub use space::Space;
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("a task with the id `{id}` exists already")]
     DuplicateId { id: TaskId },
+    #[error("`{cursor}` is no cursor of this history")]
+    BadCursor { cursor: String },
     #[error(transparent)]
     Held(#[from] Held),
     /// The store cannot be reached now; the same call may succeed later.
@@ -455,7 +459,7 @@ pub trait Ticks: Send + Sync {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
 }
 
-/// Small values that scripts share.
+/// Small values that scripts share; a [`Space`] says whose they are.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
     /// `None` when there is none or it has expired.

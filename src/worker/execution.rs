@@ -34,7 +34,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery));
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref()));
     let Performed::Ended(Finished { outcome, took, .. }) = perform(floor, &task, &delivery, host.clone()).await else {
         // All slots are busy for that long: what was claimed by the pace of short tasks would come and go.
         floor.pace.note(START_WITHIN);
