@@ -46,8 +46,9 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
     info!("umbel {version} serves `{folder}` on http://{address}, keeps tasks in `{store}`, runs {slots} at a time");
 
     let stop = CancellationToken::new();
-    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), stop.clone());
-    let door = AppState { client, hub: hub.clone(), hosts: settings.hosts.clone() };
+    let board = beat::Board::default();
+    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), board.clone(), stop.clone());
+    let door = AppState { client, hub: hub.clone(), hosts: settings.hosts.clone(), board };
     let mut parts = JoinSet::new();
     parts.spawn(http::serve(listener, door, stop.clone()).map(|served| ("HTTP", served)));
     parts.spawn(loader.keep_fresh(stop.clone()).map(|()| ("the watcher", Ok(()))));

@@ -75,7 +75,7 @@ impl House {
         let stores = store::open("memory:", folder.path(), store::Settings::default()).await.unwrap();
         let client = Client::new(stores, loader.catalogs(), "umbel@test".to_owned());
         let hub = Hub::new(loader.engine(), client.clone(), channels::Settings::default());
-        let state = AppState { client, hub, hosts: vec!["umbel.example".to_owned()] };
+        let state = AppState { client, hub, hosts: vec!["umbel.example".to_owned()], board: Default::default() };
         let stop = CancellationToken::new();
         Self { app: router(state.clone(), stop.clone()), state, stop, _folder: folder }
     }
