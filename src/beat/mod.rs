@@ -266,12 +266,14 @@ impl Beat {
         let tick = Tick { entry: entry.name.clone(), due };
         // None: another beat was first.
         if let Some(submitted) = self.client.submit_tick(entry.request(due), tick).await? {
+            metrics::counter!("umbel_beat_ticks_total").increment(1);
             info!(entry = entry.name, task.id = %submitted.id, task.name = entry.task, "`{}` sends `{}`", entry.name, entry.task);
         }
         Ok(true)
     }
 
     fn store_failed(&self, error: &store::Error) {
+        metrics::counter!("umbel_store_errors_total", "part" => "beat").increment(1);
         if !self.store_failed.swap(true, Ordering::Relaxed) {
             error!("beat cannot store what is due and tries again: {error}");
         }

@@ -41,11 +41,13 @@ pub(super) async fn alive() -> Json<Value> {
 pub(super) async fn ready(State(door): Shared) -> Result<Json<Value>, Problem> {
     let catalogs = door.client.catalogs();
     if *catalogs.changes().borrow() == 0 {
-        return Err(Problem::NotReady { reason: "the scripts are not loaded yet".to_owned() });
+        return Err(Problem::NotReady { part: "scripts", reason: "the scripts are not loaded yet".to_owned() });
     }
-    match tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await {
-        Ok(Ok(())) => Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
-        Ok(Err(error)) => Err(Problem::NotReady { reason: format!("the store does not answer: {error}") }),
-        Err(_) => Err(Problem::NotReady { reason: format!("the store did not answer within {PATIENCE:?}") }),
-    }
+    let asked = tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await;
+    let reason = match asked {
+        Ok(Ok(())) => return Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
+        Ok(Err(error)) => format!("the store does not answer: {error}"),
+        Err(_) => format!("the store did not answer within {PATIENCE:?}"),
+    };
+    Err(Problem::NotReady { part: "store", reason })
 }

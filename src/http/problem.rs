@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tracing::error;
 
+use super::token::{Scope, Unknown};
 use crate::channels;
 use crate::client::{RetryError, SubmitError};
 use crate::store;
@@ -40,8 +41,16 @@ pub enum Problem {
     UnknownQueue { name: String },
     #[error("{reason}")]
     Foreign { reason: String },
+    #[error(transparent)]
+    Unauthorized(Unknown),
+    #[error("the token `{bearer}` lacks the scope that this needs: {}", names(.scopes))]
+    Forbidden { bearer: String, scopes: Vec<Scope> },
+    #[error("a path with its query may have {limit} bytes at most")]
+    LongUri { limit: usize },
+    #[error("{what} is not read here; {way_out}")]
+    Unsupported { what: String, way_out: &'static str },
     #[error("{reason}")]
-    NotReady { reason: String },
+    NotReady { part: &'static str, reason: String },
     #[error("`{path}` is for WebSockets: {reason}")]
     SocketsOnly { path: String, reason: String },
     #[error(transparent)]
@@ -55,6 +64,10 @@ pub enum Problem {
     NotAgain(RetryError),
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+fn names(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
 impl From<PathRejection> for Problem {
@@ -96,6 +109,9 @@ impl Problem {
             Self::Store(store::Error::BadCursor { .. }) => json!({ "parameter": "cursor" }),
             Self::Submit(SubmitError::BadValue { place, .. }) => json!({ "parameter": place }),
             Self::Submit(SubmitError::KeyReused { .. }) => json!({ "parameter": "Idempotency-Key" }),
+            Self::Forbidden { scopes, .. } => json!({ "scopes": scopes }),
+            Self::LongUri { limit } => json!({ "limit": limit }),
+            Self::NotReady { part, .. } => json!({ "part": part }),
             Self::Submit(SubmitError::UnknownTask { name, nearest }) => json!({ "task": name, "nearest": nearest }),
             Self::Submit(SubmitError::BadArguments { name, source }) => {
                 json!({ "task": name, "parameter": source.parameter })
@@ -130,7 +146,11 @@ impl IntoResponse for Problem {
             document.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
         }
         let mut response = (status, Json(document)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

@@ -8,6 +8,7 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::Floor;
+use super::meters::Meter;
 use crate::client::{Parent, Request};
 use crate::plugin::Task;
 use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
@@ -33,6 +34,7 @@ pub struct TaskHost {
     receipt: Receipt,
     /// Whose values it shares.
     space: Space,
+    meter: Arc<Meter>,
     started_at: OnceLock<Timestamp>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
@@ -40,12 +42,13 @@ pub struct TaskHost {
 }
 
 impl TaskHost {
-    pub fn new(floor: Arc<Floor>, delivery: &Delivery, plugin: Option<&str>) -> Self {
+    pub fn new(floor: Arc<Floor>, delivery: &Delivery, plugin: Option<&str>, meter: Arc<Meter>) -> Self {
         Self {
             floor,
             message: Arc::new(delivery.message.clone()),
             receipt: delivery.receipt.clone(),
             space: Space::of(plugin),
+            meter,
             started_at: OnceLock::new(),
             facts: OnceLock::new(),
             log: Mutex::default(),
@@ -85,7 +88,9 @@ impl TaskHost {
 
 impl Host for TaskHost {
     fn started(&self) {
-        let _ = self.started_at.set(Utc::now());
+        if self.started_at.set(Utc::now()).is_ok() {
+            self.meter.started();
+        }
     }
 
     fn place(&self) -> &'static str {
