@@ -73,8 +73,24 @@ impl File {
         open().map_err(|fault| self.explain(fault))
     }
 
+    /// A connection beside those of another process, which changes nothing.
+    pub fn open_to_copy(&self) -> Result<Connection, Error> {
+        let open = || {
+            let db = self.connect_with(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            if self.version(&db)? == 0 {
+                return Err(self.refuse("is no store of umbel".to_owned()));
+            }
+            Ok(db)
+        };
+        open().map_err(|fault| self.explain(fault))
+    }
+
     fn connect(&self) -> Outcome<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        self.connect_with(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    fn connect_with(&self, flags: OpenFlags) -> Outcome<Connection> {
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = match self {
             Self::On(path) => Connection::open_with_flags(path, flags)?,
             Self::InMemory(name) => Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?,
@@ -105,13 +121,7 @@ impl File {
     }
 
     fn migrate(&self, db: &mut Connection) -> Outcome<()> {
-        let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
-        if version > STEPS.len() {
-            return Err(self.refuse(format!(
-                "was written by a newer umbel (its schema is {version}, this one knows {}); use that one or another file",
-                STEPS.len()
-            )));
-        }
+        let version = self.version(db)?;
         let tables: u32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
         if version == 0 && tables > 0 {
             return Err(self.refuse("is an SQLite database of another program; use another file".to_owned()));
@@ -122,6 +132,18 @@ impl File {
         }
         change.pragma_update(None, "user_version", STEPS.len() as u32)?;
         Ok(change.commit()?)
+    }
+
+    // How many steps the file has had: 0 for an empty one, and for those of other programs.
+    fn version(&self, db: &Connection) -> Outcome<usize> {
+        let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
+        if version > STEPS.len() {
+            return Err(self.refuse(format!(
+                "was written by a newer umbel (its schema is {version}, this one knows {}); use that one or another file",
+                STEPS.len()
+            )));
+        }
+        Ok(version)
     }
 
     fn refuse(&self, why: String) -> Fault {
