@@ -48,11 +48,13 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
     info!("umbel {version} serves `{folder}` on http://{address}, keeps tasks in `{store}`, runs {slots} at a time");
 
     let stop = CancellationToken::new();
-    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), stop.clone());
+    let board = beat::Board::default();
+    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), board.clone(), stop.clone());
     let door = AppState {
         client,
         hub: hub.clone(),
         hosts: settings.hosts.clone(),
+        board,
         tokens: Vec::new(),
         local_token: lock.as_ref().map(|lock| lock.token().to_owned()),
         metrics,

@@ -23,10 +23,21 @@ pub(super) async fn pointer() -> &'static str {
     )
 }
 
+#[utoipa::path(
+    get, path = "/healthz", tag = "health", operation_id = "is_alive",
+    responses((status = 200, description = "The process lives", body = ref("#/components/schemas/Health"))),
+)]
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", operation_id = "is_ready",
+    responses(
+        (status = 200, description = "Scripts are loaded and the store answers", body = ref("#/components/schemas/Health")),
+        (status = 503, description = "Not yet, or not now", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn ready(State(door): Shared) -> Result<Json<Value>, Problem> {
     let catalogs = door.client.catalogs();
     if *catalogs.changes().borrow() == 0 {

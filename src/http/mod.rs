@@ -13,21 +13,31 @@
 mod access;
 mod body;
 mod catalog;
+mod cutter;
 mod enter;
+mod events;
 mod exposition;
 mod guard;
 mod health;
 mod line;
+mod listing;
 mod metrics;
+mod news;
+mod once;
+mod parts;
 mod problem;
+mod queues;
 mod request;
+mod schedules;
 mod seldom;
 mod server;
 mod sockets;
+mod source;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod token;
+mod workers;
 
 use std::sync::Arc;
 
@@ -47,8 +57,9 @@ use server::Bounds;
 use token::Tokens;
 pub use token::{Scope, Token};
 
+use crate::beat::Board;
 use crate::channels::{self, Hub};
-use crate::client::{Client, SubmitError, Submitted};
+use crate::client::{Client, RetryError, SubmitError, Submitted};
 use crate::store;
 use crate::task::Run;
 
@@ -59,6 +70,8 @@ pub struct AppState {
     pub hub: Hub,
     /// Host names, without port, that are answered besides those of this machine.
     pub hosts: Vec<String>,
+    /// What beat keeps.
+    pub board: Board,
     /// Who may do what; where there are none, everybody may do everything.
     pub tokens: Vec<Token>,
     /// The token of the lock file, which has every scope; `None` when another process holds it.
@@ -71,12 +84,15 @@ struct Door {
     client: Client,
     hub: Hub,
     hosts: Vec<String>,
+    board: Board,
     tokens: Tokens,
     metrics: Metrics,
     /// Whoever waits for a run is answered when this is cancelled.
     stop: CancellationToken,
-    /// Batches in memory at a time.
-    batches: Semaphore,
+    /// Of large batches, see `parts`.
+    turns: Semaphore,
+    /// Places for those who follow runs.
+    followers: Arc<Semaphore>,
 }
 
 /// Answers until `stop` is cancelled, then until the last answer has left, at most a few seconds.
@@ -92,10 +108,10 @@ pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationTok
 }
 
 fn router(state: AppState, stop: CancellationToken) -> Router {
-    let AppState { client, hub, hosts, tokens, local_token, metrics } = state;
+    let AppState { client, hub, hosts, board, tokens, local_token, metrics } = state;
+    let (turns, followers) = (Semaphore::new(parts::TURNS), Arc::new(Semaphore::new(events::FOLLOWERS)));
     let tokens = Tokens::new(&tokens, local_token.as_deref());
-    let batches = Semaphore::new(body::BATCHES_AT_A_TIME);
-    let door = Arc::new(Door { client, hub, hosts, tokens, metrics, stop, batches });
+    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stop, turns, followers });
     Router::new()
         .route("/", get(health::pointer))
         .route("/healthz", get(health::alive))
@@ -103,9 +119,22 @@ fn router(state: AppState, stop: CancellationToken) -> Router {
         .route("/metrics", get(metrics::show))
         .route("/api/catalog", get(catalog::all))
         .route("/api/catalog/{name}", get(catalog::one))
-        .route("/api/tasks", get(tasks::list).post(tasks::send_many))
+        .route("/api/plugins", get(catalog::plugins))
+        .route("/api/queues", get(queues::list))
+        .route("/api/queues/{name}", get(queues::one))
+        .route("/api/queues/{name}/pause", post(queues::pause))
+        .route("/api/queues/{name}/purge", post(queues::purge))
+        .route("/api/queues/{name}/resume", post(queues::resume))
+        .route("/api/schedules", get(schedules::list))
+        .route("/api/tasks", get(listing::list).post(tasks::send_many))
         .route("/api/tasks/{task}", get(tasks::load).post(tasks::send))
+        .route("/api/tasks/{task}/events", get(events::follow))
+        .route("/api/tasks/{task}/retry", post(tasks::retry))
         .route("/api/tasks/{task}/revoke", post(tasks::revoke))
+        .route("/api/tasks/{task}/source", get(source::of_run))
+        .route("/api/workers", get(workers::list))
+        .route("/ws/tasks/{task}", get(events::socket))
+        .route("/ws/tasks/{task}/", get(events::socket))
         .fallback(sockets::open)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(door.clone(), enter::enter))
@@ -145,6 +174,8 @@ enum Reply {
     /// The same, and it has not ended in the time that was given.
     Late(Box<Run>),
     Revoked(tasks::Revocation),
+    /// The client knows all that there is.
+    NothingMore,
 }
 
 impl IntoResponse for Reply {
@@ -160,6 +191,7 @@ impl IntoResponse for Reply {
             Self::SentMany(submitted) => (StatusCode::ACCEPTED, Json(submitted)).into_response(),
             Self::Found(run) => Json(run).into_response(),
             Self::Late(run) => (StatusCode::ACCEPTED, Json(run)).into_response(),
+            Self::NothingMore => StatusCode::NO_CONTENT.into_response(),
             Self::Revoked(revocation) => (StatusCode::ACCEPTED, Json(revocation)).into_response(),
         }
     }
@@ -176,6 +208,11 @@ impl Problem {
             Self::Unreadable { .. } => (Status::BAD_REQUEST, "unreadable"),
             Self::BadField { .. } => (Status::UNPROCESSABLE_ENTITY, "bad-field"),
             Self::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, "too-large"),
+            Self::Busy { .. } => (Status::SERVICE_UNAVAILABLE, "busy"),
+            Self::NoSource { .. } => (Status::NOT_FOUND, "no-source"),
+            Self::UnknownQueue { .. } => (Status::NOT_FOUND, "unknown-queue"),
+            Self::NotAgain(RetryError::NotEnded { .. }) => (Status::CONFLICT, "not-ended"),
+            Self::NotAgain(_) => (Status::CONFLICT, "arguments-gone"),
             Self::TooSlow { .. } => (Status::REQUEST_TIMEOUT, "too-slow"),
             Self::Foreign { .. } => (Status::FORBIDDEN, "foreign-request"),
             Self::Unauthorized(_) => (Status::UNAUTHORIZED, "no-token"),
@@ -191,9 +228,13 @@ impl Problem {
             Self::Submit(SubmitError::UnknownTask { .. }) => (Status::NOT_FOUND, "unknown-task"),
             Self::Submit(SubmitError::BadArguments { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-arguments"),
             Self::Submit(SubmitError::BadField { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-field"),
+            Self::Submit(SubmitError::BadValue { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-value"),
+            Self::Submit(SubmitError::KeyReused { .. }) => (Status::UNPROCESSABLE_ENTITY, "key-reused"),
             Self::Submit(SubmitError::Store(error)) | Self::Store(error) => match error {
                 store::Error::DuplicateId { .. } => (Status::CONFLICT, "duplicate-id"),
                 store::Error::Away { .. } => (Status::SERVICE_UNAVAILABLE, "store-away"),
+                store::Error::Full { .. } => (Status::INSUFFICIENT_STORAGE, "store-full"),
+                store::Error::BadCursor { .. } => (Status::UNPROCESSABLE_ENTITY, "bad-cursor"),
                 _ => (Status::INTERNAL_SERVER_ERROR, "internal"),
             },
         }

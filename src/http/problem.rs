@@ -9,9 +9,9 @@ use tracing::error;
 
 use super::token::{Scope, Unknown};
 use crate::channels;
-use crate::client::SubmitError;
+use crate::client::{RetryError, SubmitError};
 use crate::store;
-use crate::task::{did_you_mean, nearest};
+use crate::task::{TaskId, did_you_mean, nearest};
 
 /// Why a request was refused. Its status is decided beside the router.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +30,15 @@ pub enum Problem {
     BadField { field: String, reason: String, nearest: Option<&'static str> },
     #[error("{what} may have {limit} {unit} at most")]
     TooLarge { what: &'static str, limit: usize, unit: &'static str },
-    #[error("the body did not come within {seconds} s")]
-    TooSlow { seconds: u64 },
+    #[error("{what} did not come within {seconds} s")]
+    TooSlow { what: &'static str, seconds: u64 },
+    /// As many as there may be are doing the same.
+    #[error("{reason}")]
+    Busy { reason: String },
+    #[error("no code of the task `{id}` is kept: {reason}")]
+    NoSource { id: TaskId, reason: &'static str },
+    #[error("no queue `{name}`: nothing waits there, no task is sent there, and it is not paused")]
+    UnknownQueue { name: String },
     #[error("{reason}")]
     Foreign { reason: String },
     #[error(transparent)]
@@ -53,6 +60,8 @@ pub enum Problem {
     At { index: usize, problem: Box<Problem> },
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    #[error("{0}")]
+    NotAgain(RetryError),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -64,6 +73,16 @@ fn names(scopes: &[Scope]) -> String {
 impl From<PathRejection> for Problem {
     fn from(why: PathRejection) -> Self {
         Self::Unreadable { reason: format!("the path cannot be read: {}", why.body_text()) }
+    }
+}
+
+impl From<RetryError> for Problem {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Unknown { id } => Self::UnknownRun { id: id.to_string() },
+            RetryError::Submit(error) => Self::Submit(error),
+            error => Self::NotAgain(error),
+        }
     }
 }
 
@@ -83,6 +102,13 @@ impl Problem {
             Self::BadField { field, nearest, .. } => json!({ "parameter": field, "nearest": nearest }),
             Self::TooLarge { limit, .. } => json!({ "limit": limit }),
             Self::UnknownRun { id } => json!({ "id": id }),
+            Self::NoSource { id, .. } => json!({ "id": id }),
+            Self::UnknownQueue { name } => json!({ "queue": name }),
+            Self::NotAgain(RetryError::NotEnded { id, state }) => json!({ "id": id, "state": state }),
+            Self::NotAgain(RetryError::ArgumentsGone { id }) => json!({ "id": id }),
+            Self::Store(store::Error::BadCursor { .. }) => json!({ "parameter": "cursor" }),
+            Self::Submit(SubmitError::BadValue { place, .. }) => json!({ "parameter": place }),
+            Self::Submit(SubmitError::KeyReused { .. }) => json!({ "parameter": "Idempotency-Key" }),
             Self::Forbidden { scopes, .. } => json!({ "scopes": scopes }),
             Self::LongUri { limit } => json!({ "limit": limit }),
             Self::NotReady { part, .. } => json!({ "part": part }),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{AppState, Metrics, router, serve};
+use crate::beat::Board;
 use crate::channels::{self, Hub};
 use crate::client::Client;
 use crate::plugin::Loader;
@@ -81,6 +82,7 @@ impl House {
             client,
             hub,
             hosts: vec!["umbel.example".to_owned()],
+            board: Board::default(),
             tokens: Vec::new(),
             local_token: None,
             metrics: Metrics::alone(),
