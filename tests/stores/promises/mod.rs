@@ -1,5 +1,6 @@
 //! What every store promises, one fact a function, touching nothing but the traits of `umbel::store`.
 
+pub mod changes;
 pub mod crowd;
 pub mod death;
 pub mod due;
@@ -7,6 +8,7 @@ pub mod history;
 pub mod queue;
 pub mod results;
 pub mod revoking;
+pub mod roster;
 pub mod settling;
 pub mod ticks;
 pub mod values;
