@@ -171,8 +171,8 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
     const WRONG: u8 = 2;
     const NOBODY: u8 = 3;
     let of_store = |error: &store::Error| match error {
-        store::Error::Held(_) | store::Error::Away { .. } => NOBODY,
-        store::Error::DuplicateId { .. } => WRONG,
+        store::Error::Held(_) | store::Error::Away { .. } | store::Error::Full { .. } => NOBODY,
+        store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } => WRONG,
         store::Error::Other(_) => FAILED,
     };
     let code = if error.is::<Broken>() || error.is::<arguments::Twice>() || error.is::<new::NotEmpty>() {

@@ -110,7 +110,8 @@ impl From<store::Error> for HostError {
     fn from(error: store::Error) -> Self {
         let exc_type = match error {
             store::Error::Away { .. } | store::Error::Held(_) => "ConnectionError",
-            store::Error::DuplicateId { .. } | store::Error::Other(_) => "ValueError",
+            store::Error::Full { .. } => "OSError",
+            store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } | store::Error::Other(_) => "ValueError",
         };
         HostError::new(exc_type, error.to_string())
     }

@@ -186,6 +186,8 @@ impl Problem {
             Self::Submit(SubmitError::Store(error)) | Self::Store(error) => match error {
                 store::Error::DuplicateId { .. } => (Status::CONFLICT, "duplicate-id"),
                 store::Error::Away { .. } => (Status::SERVICE_UNAVAILABLE, "store-away"),
+                store::Error::Full { .. } => (Status::INSUFFICIENT_STORAGE, "store-full"),
+                store::Error::BadCursor { .. } => (Status::UNPROCESSABLE_ENTITY, "bad-cursor"),
                 _ => (Status::INTERNAL_SERVER_ERROR, "internal"),
             },
         }

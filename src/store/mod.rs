@@ -9,6 +9,7 @@
 pub mod embedded;
 mod lock;
 pub mod redis;
+mod search;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, watch};
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
 pub use lock::{Held, Holder, Lock};
+pub use search::{Filter, Page};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,12 @@ pub enum Error {
     /// The store cannot be reached now; the same call may succeed later.
     #[error("the store is away: {reason}")]
     Away { reason: String },
+    /// There is no room to write; nothing is lost, and the same call succeeds once there is.
+    #[error("{reason}")]
+    Full { reason: String },
+    /// The cursor of a search is none that this store gave for such a filter.
+    #[error("`{cursor}` is no cursor of this search; leave it out to begin with the newest")]
+    BadCursor { cursor: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -359,33 +367,6 @@ pub trait Results: Send + Sync {
     /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
     /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.
     async fn changes(&self, id: &TaskId) -> Result<watch::Receiver<u64>>;
-}
-
-/// Which runs to list.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// The task's whole name, or the beginning of it and a star: `reports.*`.
-    pub name: Option<String>,
-    pub state: Option<State>,
-    pub queue: Option<QueueName>,
-    /// Queued at this time or later.
-    pub since: Option<Timestamp>,
-    /// In the id, the task's name, the arguments, the result or the error, whatever the case of its letters.
-    pub q: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-    /// Where the page before this one ended; `None` is the newest.
-    pub cursor: Option<String>,
-}
-
-/// Some of the runs that match.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// Newest first, without their logs.
-    pub runs: Vec<Run>,
-    /// Where to go on; `None` when there are no more. A page may be empty and not the last: a search looks at a
-    /// bounded number of runs at a time.
-    pub next: Option<String>,
 }
 
 /// What happened to tasks.
