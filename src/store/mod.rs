@@ -122,6 +122,21 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     Err(check_url(url).expect_err("every store there is was tried above").into())
 }
 
+/// Copies the embedded store at `url` into the new file `to`, whoever uses it meanwhile, and tells how many bytes that
+/// were. The copy is one moment of the store; what was running then runs again where the copy is opened.
+///
+/// # Errors
+/// When the store is none in a file, `to` exists already, or one of them cannot be read or written. Nothing is left of
+/// a copy that failed.
+pub fn backup(url: &str, folder: &Path, to: &Path) -> Result<u64> {
+    check_url(url)?;
+    match url.strip_prefix("sqlite:") {
+        Some(path) => embedded::backup(&folder.join(path), to),
+        None if url == "memory:" => Err(anyhow::anyhow!("a store in memory cannot be copied").into()),
+        None => Err(anyhow::anyhow!("a store in Redis is copied by Redis: see `redis-cli --rdb FILE`").into()),
+    }
+}
+
 /// Whether `url` names a store, without opening it.
 ///
 /// # Errors
