@@ -25,6 +25,10 @@ const PLUGINS: &str = "plugins";
 /// meanwhile would fail as unknown.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// After what was new is read, it is read once more: what changed while we read, and had changed back when the watch
+/// looked, is not reported. Longer than the watch waits between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(2500);
+
 /// Loads `tasks/` and `plugins/` of one project folder, and remembers the last good version of each file.
 pub struct Loader {
     folder: PathBuf,
@@ -38,6 +42,8 @@ pub struct Loader {
     /// Since when each task is gone that is still in the catalog.
     gone: HashMap<String, Instant>,
     pub(super) linger: Duration,
+    /// When to read again though no change was reported; `None` when the last two readings were alike.
+    look_again: Option<Instant>,
 }
 
 impl Loader {
@@ -58,6 +64,7 @@ impl Loader {
             bundles: BTreeMap::new(),
             gone: HashMap::new(),
             linger: LINGER,
+            look_again: None,
         }
     }
 
@@ -75,7 +82,13 @@ impl Loader {
     /// catalog too (`broken`, and `broken` of its plugins) and stops nothing else. Blocks.
     pub fn load(&mut self) {
         let roots = [TASKS, PLUGINS].map(|name| self.folder.join(name));
-        let files = Arc::new(Snapshot::take(&self.folder, &roots, &self.scripts.files()));
+        let before = self.scripts.files();
+        let files = Arc::new(Snapshot::take(&self.folder, &roots, &before));
+        let is_new = !files.is_like(&before);
+        self.look_again = is_new.then(|| Instant::now() + LOOK_AGAIN);
+        if !is_new && self.gone.is_empty() {
+            return;
+        }
         let drafts = self.drafts(&files);
         let modules = drafts.iter().flat_map(|(folder, draft)| match draft {
             Ok(draft) => draft.modules(),
@@ -107,7 +120,8 @@ impl Loader {
                 Ok(loader) => self = loader,
                 Err(_) => return error!("loading has failed; scripts stay as they are until the next start"),
             }
-            let look_at = self.gone.values().min().map(|since| *since + self.linger);
+            let goes_at = self.gone.values().min().map(|since| *since + self.linger);
+            let look_at = goes_at.into_iter().chain(self.look_again).min();
             tokio::select! {
                 changed = changes.recv() => if changed.is_none() { return watch.stopped().await },
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {}

@@ -158,7 +158,7 @@ fn only_what_changed_is_another_script() {
     changes.mark_unchanged();
     assert_eq!((same(&after, "a.f"), same(&after, "uses.f")), (true, false));
     assert_ne!(before.tasks["uses.f"].script.hash, after.tasks["uses.f"].script.hash);
-    assert_eq!(difference(&before, &after), ["tasks/uses.rhai: changed uses.f"]);
+    assert_eq!(difference(&before, &after), ["tasks/uses.rhai: changed through tasks/_lib/y.rhai"]);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_module_that_moves_reloads_its_importers_and_outlives_a_broken_manifest() {
     project.save(&[("plugins/echo/plugin.toml", "name =")]);
     let broken = project.load();
 
-    assert_eq!(difference(&one, &two), ["tasks/a.rhai: changed a.f"]);
+    assert_eq!(difference(&one, &two), ["tasks/a.rhai: changed through plugins/echo/one.rhai plugins/echo/two.rhai"]);
     assert_eq!(difference(&two, &broken), [""; 0]);
     assert_eq!((broken.broken.len(), broken.plugins[0].name.as_str()), (1, "echo"));
 }
@@ -354,4 +354,127 @@ async fn what_is_saved_is_there() {
 
     stop.cancel();
     keeping.await.unwrap();
+}
+
+#[test]
+fn a_change_is_told_by_what_has_changed() {
+    let source = |options: &str, one: &str, helper: &str| {
+        format!(
+            "task(\"one\", #{{ {options} }});\nfn one() {{\n    {one}\n}}\nfn two() {{ help() }}\nprivate fn help() {{ {helper} }}\n"
+        )
+    };
+    let mut project = Project::new(&[("tasks/a.rhai", &source("", "1", "1"))]);
+    let mut before = project.load();
+    for (source, told) in [
+        (source("", "2", "1"), "tasks/a.rhai: changed a.one"),
+        (source("queue: \"io\"", "2", "1"), "tasks/a.rhai: changed a.one"),
+        (source("queue: \"io\"", "2", "2"), "tasks/a.rhai: changed outside of its tasks"),
+        (format!("// Moved.\n{}", source("queue: \"io\"", "2", "2")), "tasks/a.rhai: changed outside of its tasks"),
+        (source("queue: \"io\"", "2", "2").replace("two", "three"), "tasks/a.rhai: added a.three, removed a.two"),
+    ] {
+        project.save(&[("tasks/a.rhai", &source)]);
+        let after = project.load();
+
+        assert_eq!(difference(&before, &after), [told]);
+        before = after;
+    }
+}
+
+#[test]
+fn many_changes_are_counted() {
+    let mut project = Project::new(&[]);
+    let before = project.load();
+    for number in 0..60 {
+        project.save(&[(&format!("tasks/a{number}.rhai"), "fn f() { 1 }")]);
+    }
+
+    let told = difference(&before, &project.load());
+
+    assert_eq!((told.len(), told.last().unwrap().as_str()), (51, "and 10 files more have changed"));
+}
+
+#[test]
+fn what_has_failed_is_not_evaluated_again_until_something_of_it_changes() {
+    let mut project = Project::new(&[
+        ("tasks/a.rhai", "import \"_lib/x\" as x;\nlet n = 0;\nwhile x::go_on() { n += 1; }\nfn f() { 1 }"),
+        ("tasks/_lib/x.rhai", "fn go_on() { true }"),
+    ]);
+    let wrong = wrongs(&project.load());
+    assert!(wrong[0].contains("took longer than 1s"), "{wrong:?}");
+
+    project.save(&[("tasks/b.rhai", "fn f() { 1 }")]);
+    let began = std::time::Instant::now();
+    let again = project.load();
+    assert_eq!((wrongs(&again), names(&again)), (wrong, vec!["b.f"]));
+    assert!(began.elapsed() < Duration::from_secs(1), "it was evaluated again");
+    project.save(&[("tasks/_lib/x.rhai", "fn go_on() { false }")]);
+
+    assert_eq!(names(&project.load()), ["a.f", "b.f"]);
+}
+
+#[test]
+fn an_import_that_was_missing_is_found_when_it_comes() {
+    let mut project = Project::new(&[("tasks/a.rhai", "import \"_lib/x\" as x;\nfn f() { x::f() }")]);
+    assert_eq!(wrongs(&project.load()), ["tasks/a.rhai:1:8: `tasks/_lib/x.rhai` is not there"]);
+
+    project.save(&[("tasks/_lib/x.rhai", "fn f() { 1 }")]);
+
+    assert_eq!(names(&project.load()), ["a.f"]);
+}
+
+#[test]
+fn a_task_that_is_gone_stays_for_a_while_with_its_script() {
+    let mut project = Project::new(&[("tasks/a.rhai", "fn f() { 1 }\nfn g() { 1 }"), ("tasks/b.rhai", "fn f() { 1 }")]);
+    let before = project.load();
+    project.loader.linger = Duration::from_secs(3600);
+
+    fs::remove_dir_all(project.folder.path().join("tasks")).unwrap();
+    let empty = project.load();
+    assert_eq!(names(&empty), ["a.f", "a.g", "b.f"]);
+    assert!(Arc::ptr_eq(&empty.tasks["a.f"], &before.tasks["a.f"]));
+    project.save(&[("tasks/a.rhai", "fn f() { 2 }")]);
+    let back = project.load();
+    assert_eq!(names(&back), ["a.f", "a.g", "b.f"]);
+    assert!(!Arc::ptr_eq(&back.tasks["a.f"], &before.tasks["a.f"]));
+
+    project.loader.linger = Duration::ZERO;
+    assert_eq!(names(&project.load()), ["a.f"]);
+}
+
+#[tokio::test]
+async fn what_is_gone_goes_without_another_change() {
+    let Project { folder, mut loader } = Project::new(&[("tasks/a.rhai", "fn f() { 1 }")]);
+    loader.load();
+    loader.linger = Duration::from_millis(100);
+    let catalogs = loader.catalogs();
+    let (mut changes, stop) = (catalogs.changes(), CancellationToken::new());
+    let keeping = tokio::spawn(loader.keep_fresh(stop.clone()));
+
+    fs::remove_file(folder.path().join("tasks/a.rhai")).unwrap();
+
+    until(&mut changes, &catalogs, |catalog| catalog.tasks.is_empty()).await;
+    stop.cancel();
+    keeping.await.unwrap();
+}
+
+#[test]
+fn of_two_plugins_with_one_path_the_first_that_works_has_it() {
+    let manifest =
+        |name: &str| format!("{}[[consumers]]\npath = \"/ws/x/\"\nscript = \"x.rhai\"\n", ECHO.replace("echo", name));
+    let mut project = Project::new(&[
+        ("plugins/a/plugin.toml", &manifest("a")),
+        ("plugins/a/x.rhai", "fn connect( { 1 }"),
+        ("plugins/b/plugin.toml", &manifest("b")),
+        ("plugins/b/x.rhai", "fn connect(scope) { 1 }"),
+    ]);
+    let owner = |catalog: &Catalog| catalog.consumer("/ws/x/").unwrap().0.plugin.clone();
+
+    let catalog = project.load();
+    assert_eq!(owner(&catalog), "b");
+    assert!(wrongs(&catalog)[0].starts_with("plugins/a/x.rhai:1:"), "{:?}", wrongs(&catalog));
+    project.save(&[("plugins/a/x.rhai", "fn connect(scope) { 1 }")]);
+    let catalog = project.load();
+
+    assert_eq!((owner(&catalog), catalog.consumers.len()), ("a".to_owned(), 1));
+    assert_eq!(wrongs(&catalog), ["plugins/b/plugin.toml:5:8: the path `/ws/x/` is that of `plugins/a` already"]);
 }

@@ -153,13 +153,15 @@ fn in_words(error: &ParseErrorType) -> String {
 }
 
 fn functions(ast: &AST) -> Vec<Function> {
+    let line = |position: Position| u32::try_from(position.line().unwrap_or(1)).unwrap_or(u32::MAX);
     let mut functions: Vec<Function> = named(ast)
         .map(|function| Function {
             name: function.name.to_string(),
             params: function.params.iter().map(ToString::to_string).collect(),
             doc: function.comments.iter().map(|comment| lines_after(comment, "///")).collect::<Vec<_>>().join("\n"),
             private: function.access == FnAccess::Private,
-            line: u32::try_from(function.body.start_position().line().unwrap_or(1)).unwrap_or(u32::MAX),
+            line: line(function.body.start_position()),
+            last_line: line(function.body.end_position()),
         })
         .collect();
     functions.sort_by_key(|function| (function.line, function.params.len()));
@@ -231,7 +233,9 @@ fn add(x, y) { let f = |z| x + z; f.call(y) }
  *  hello. */
 fn 인사() { }
 private fn helper() { }
-fn add(x) { x }
+fn add(x) {
+    x
+}
 fn int.twice() { this * 2 }
 "#,
         )
@@ -240,15 +244,15 @@ fn int.twice() { this * 2 }
         let shown: Vec<_> = script
             .functions
             .iter()
-            .map(|it| (it.name.as_str(), it.params.join(","), it.line, it.private, it.doc.as_str()))
+            .map(|it| (it.name.as_str(), it.params.join(","), (it.line, it.last_line), it.private, it.doc.as_str()))
             .collect();
         assert_eq!(
             shown,
             [
-                ("add", "x,y".to_owned(), 6, false, "Adds two\nnumbers."),
-                ("인사", String::new(), 9, false, "Says\n*  hello."),
-                ("helper", String::new(), 10, true, ""),
-                ("add", "x".to_owned(), 11, false, ""),
+                ("add", "x,y".to_owned(), (6, 6), false, "Adds two\nnumbers."),
+                ("인사", String::new(), (9, 9), false, "Says\n*  hello."),
+                ("helper", String::new(), (10, 10), true, ""),
+                ("add", "x".to_owned(), (11, 13), false, ""),
             ]
         );
         assert_eq!(script.doc, "Arithmetic,\nas in Celery.");

@@ -129,6 +129,8 @@ pub struct Function {
     pub private: bool,
     /// 1-based line where its body begins.
     pub line: u32,
+    /// 1-based line where it ends.
+    pub last_line: u32,
 }
 
 /// One `task(name, options)` at module level.

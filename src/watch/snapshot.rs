@@ -88,7 +88,8 @@ impl Snapshot {
         new
     }
 
-    fn is_like(&self, other: &Self) -> bool {
+    /// Nothing was written between the two.
+    pub fn is_like(&self, other: &Self) -> bool {
         let is_like = |(a, b): ((&PathBuf, &Held), (&PathBuf, &Held))| a.0 == b.0 && a.1.is_like(b.1);
         self.files.len() == other.files.len() && self.files.iter().zip(&other.files).all(is_like)
     }

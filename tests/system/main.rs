@@ -5,6 +5,7 @@ mod commands;
 mod crash;
 mod readme;
 mod reload;
+mod reload_stress;
 mod schedules;
 #[path = "../support/mod.rs"]
 mod support;
