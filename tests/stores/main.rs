@@ -91,6 +91,34 @@ macro_rules! hold_every_promise {
                 a_full_history_does_not_wait_for_the_timer
                 an_old_result_is_dropped
             }
+            search {
+                pages_follow_one_another_to_the_end
+                a_page_follows_its_cursor_though_new_runs_come_in
+                every_state_is_paged
+                a_star_finds_names_that_begin_so
+                runs_are_found_by_queue
+                runs_are_found_since_a_time
+                runs_are_found_by_text
+                all_that_is_asked_for_must_hold
+                a_cursor_that_is_none_is_refused
+                a_listed_run_is_whole_but_for_its_log
+                a_running_task_is_listed_as_started
+            }
+            pausing {
+                a_paused_queue_is_not_claimed_and_others_are
+                a_resumed_queue_is_claimed_at_once_and_in_order
+                what_was_claimed_before_a_pause_runs_to_its_end
+                a_pause_outlives_its_process
+                a_delayed_task_of_a_paused_queue_starts_once_it_is_resumed
+                pausing_or_resuming_twice_is_as_once
+                queues_are_listed_by_name_with_what_they_hold
+                an_empty_queue_that_is_not_paused_is_not_listed
+            }
+            sources {
+                a_source_is_read_back_as_it_was
+                a_source_kept_twice_is_kept_once
+                sources_outlive_their_process
+            }
             ticks {
                 a_tick_is_taken_once
                 an_earlier_tick_is_taken_with_a_later_one
