@@ -6,6 +6,7 @@ mod crash;
 mod hostile_requests;
 mod readme;
 mod reload;
+mod reload_stress;
 mod schedules;
 #[path = "../support/mod.rs"]
 mod support;
