@@ -3,9 +3,13 @@
 //! A task is checked against the catalog before it is stored, so that a wrong name or argument is refused where it
 //! was written and not found out by a worker later.
 
+mod routes;
+
 use std::time::Duration;
 
 use chrono::Utc;
+
+pub use routes::{Route, Routes};
 
 use crate::plugin::{ArgumentError, Catalog, Catalogs};
 use crate::script::{HostError, Submission};
