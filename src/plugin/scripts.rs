@@ -39,6 +39,13 @@ impl Scripts {
         self.kept.retain(|_, (_, asked)| *asked);
     }
 
+    /// The latest good version of each file, by its name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Script>> {
+        let sorted: BTreeMap<&String, &Arc<Script>> =
+            self.kept.iter().map(|(file, (script, _))| (file, script)).collect();
+        sorted.into_values()
+    }
+
     /// The script of `file`, a path from the project's folder; its imports start from `folder`. The same as in the
     /// last pass when neither it nor what it imports has changed.
     pub fn load(&mut self, file: &str, folder: &Path) -> Result<Arc<Script>, Broken> {

@@ -122,12 +122,15 @@ impl<'a> Looking<'a> {
         if let ("Fn", [Expr::StringConstant(function, at)]) = (name, &call.args[..]) {
             return self.pointer(function, *at);
         }
-        // A variable may hold a function.
-        if callable::TAKES_ANYTHING.contains(&name) || self.facts.variables.contains(name) {
+        if callable::TAKES_ANYTHING.contains(&name) {
             return;
         }
         self.sent(call);
         let known: [&'a Arities; 2] = [&self.facts.functions, self.lint.natives.global()];
+        if self.facts.variables.contains(name) && !known.iter().any(|known| known.has(name)) {
+            let message = format!("`{name}` is a variable: what it holds is called by `{name}.call(…)`");
+            return self.add(Severity::Error, "unknown-function", at, message);
+        }
         self.judge(call, at, &known, "there is no function");
     }
 

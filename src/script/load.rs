@@ -31,7 +31,9 @@ pub fn read_source(path: &Path) -> Result<Arc<str>, String> {
         return Err(format!("is larger than {} MiB", MAX_SOURCE >> 20));
     }
     let bytes = std::fs::read(path).map_err(cannot)?;
-    String::from_utf8(bytes).map(Arc::from).map_err(|_| "is not UTF-8 text".to_owned())
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    // A byte order mark, as some editors write it, is no part of the text.
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).into())
 }
 
 impl Script {

@@ -159,8 +159,10 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Something wrong in `file`, whose text is `source`. Line and column are 1-based.
+    /// Something wrong in `file`, whose text is `source`. Line and column are 1-based. What is missed at the end of
+    /// the text is missed behind its last word.
     pub fn at(file: &str, source: &str, line: u32, column: Option<u32>, message: String) -> Self {
+        let (line, column) = excerpt::within(source, line, column);
         let excerpt = excerpt::excerpt(source, line as usize, column.map(|column| column as usize));
         Self { file: file.to_owned(), line: Some(line), column, message, excerpt }
     }

@@ -86,12 +86,16 @@ fn a_name_that_nothing_has_is_found() {
         "fn f(text) { text.to_uper() }",
         &["1:19 unknown-function there is no method `to_uper`; did you mean `to_upper`?"],
     );
-    check("fn f(list) { list.map(|x| missing_one(x)) }", &["1:27 unknown-function there is no function `missing_one`"]);
-    check("fn f() { if false { missing_one() } }", &["1:21 unknown-function there is no function `missing_one`"]);
-    check("fn f() { Fn(\"missing_one\") }", &["1:13 unknown-function there is no function `missing_one`"]);
+    check("fn f(list) { list.map(|x| zq(x)) }", &["1:27 unknown-function there is no function `zq`"]);
+    check("fn f() { if false { zq() } }", &["1:21 unknown-function there is no function `zq`"]);
+    check("fn f() { Fn(\"zq\") }", &["1:13 unknown-function there is no function `zq`"]);
     check(
-        "fn f() { time::nwo() }",
-        &["1:16 unknown-function the module `time` has no function `nwo`; did you mean `now`?"],
+        "fn f() { let g = |x| x; g(1) }",
+        &["1:25 unknown-function `g` is a variable: what it holds is called by `g.call(…)`"],
+    );
+    check(
+        "fn f() { time::noww() }",
+        &["1:16 unknown-function the module `time` has no function `noww`; did you mean `now`?"],
     );
     check(
         "import \"_lib/prices\" as prices;\nfn f() { prices::totl(1, 2) }",
