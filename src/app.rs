@@ -55,7 +55,7 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
         hub: hub.clone(),
         hosts: settings.hosts.clone(),
         board,
-        tokens: Vec::new(),
+        tokens: settings.tokens.clone(),
         local_token: lock.as_ref().map(|lock| lock.token().to_owned()),
         metrics,
     };
@@ -156,7 +156,14 @@ fn served(catalogs: &Catalogs, named: &[QueueName]) -> Queues {
 }
 
 fn store_settings(settings: &Settings) -> store::Settings {
-    store::Settings { keep: settings.keep, history: settings.history, worker: name(), ..store::Settings::default() }
+    store::Settings {
+        keep: settings.keep,
+        history: settings.history,
+        history_keep: settings.history_keep,
+        durability: settings.durability,
+        worker: name(),
+        ..store::Settings::default()
+    }
 }
 
 // An embedded store brings its lock. Over Redis any number of processes may serve the folder; commands find the

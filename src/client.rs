@@ -6,11 +6,14 @@
 mod again;
 mod batch;
 mod once;
+mod routes;
 mod values;
 
 use std::time::Duration;
 
 use chrono::Utc;
+
+pub use routes::{Route, Routes};
 
 use crate::plugin::{ArgumentError, Catalog, Catalogs};
 use crate::script::{HostError, Submission};

@@ -8,6 +8,7 @@ mod metrics;
 mod openapi;
 mod readme;
 mod reload;
+mod reload_stress;
 mod schedules;
 #[path = "../support/mod.rs"]
 mod support;

@@ -146,7 +146,11 @@ async fn bodies_that_are_not_plain_are_refused_with_the_way_out() {
     let house = House::open().await;
     let body = r#"{"args":[1,2]}"#;
 
-    for header in [("content-encoding", "gzip"), ("content-encoding", "identity, br"), ("content-type", "Multipart/form-data; boundary=x")] {
+    for header in [
+        ("content-encoding", "gzip"),
+        ("content-encoding", "identity, br"),
+        ("content-type", "Multipart/form-data; boundary=x"),
+    ] {
         let answer = house.ask("POST", "/api/tasks/math.add", &[header], body).await;
         assert_problem(&answer, 415, "unsupported-body");
         assert!(answer.json["detail"].as_str().unwrap().contains("; send "), "{}", answer.json);
@@ -282,7 +286,8 @@ async fn a_closing_door_ends_what_is_idle_and_answers_what_is_asked() {
 async fn a_closing_door_does_not_wait_for_ever() {
     let house = House::open().await;
     let (address, serving) = house.serve_within(Bounds { last_answers: SHORT, ..WIDE }).await;
-    let head = "POST /api/tasks/math.greet HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let head =
+        "POST /api/tasks/math.greet HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     let mut sending = say(address, head).await;
     hear_head(&mut sending).await;
 
