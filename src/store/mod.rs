@@ -9,6 +9,7 @@
 pub mod embedded;
 mod lock;
 pub mod redis;
+mod url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, watch};
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
 pub use lock::{Held, Holder, Lock};
+pub use url::{check_url, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -111,19 +113,6 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         return redis::open(url, settings).await;
     }
     Err(check_url(url).expect_err("every store there is was tried above").into())
-}
-
-/// Whether `url` names a store, without opening it.
-///
-/// # Errors
-/// Says how a store is named.
-pub fn check_url(url: &str) -> anyhow::Result<()> {
-    let known = ["sqlite:", "memory:", "redis://", "redis+unix://", "unix://"];
-    anyhow::ensure!(
-        known.iter().any(|scheme| url.starts_with(scheme)),
-        "`{url}` names no store: write `sqlite:data/umbel.db` or `redis://HOST:PORT/DB`"
-    );
-    Ok(())
 }
 
 /// Where the lock file of a project is: beside its embedded database, else in `data/`.
