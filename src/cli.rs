@@ -5,6 +5,7 @@
 
 mod arguments;
 mod check;
+mod config;
 mod new;
 mod send;
 
@@ -53,6 +54,12 @@ enum Command {
     Send(Sending),
     /// Looks for mistakes in scripts, plugins, schedules and settings.
     Check,
+    /// Shows every setting, and where its value came from.
+    Config {
+        /// Where HTTP would listen.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
     /// Makes a folder to begin with.
     New { folder: PathBuf },
 }
@@ -93,7 +100,7 @@ pub fn main() -> ExitCode {
         // What came of the task is printed; its script's own lines follow from the run.
         Command::Call(_) => "warn,umbel::worker::journal=off",
         Command::Check => "off",
-        Command::Send(_) | Command::New { .. } => "warn",
+        Command::Send(_) | Command::Config { .. } | Command::New { .. } => "warn",
     });
     match run(line) {
         Ok(code) => code,
@@ -118,7 +125,8 @@ fn told(error: &anyhow::Error) -> String {
 
 fn run(line: Line) -> anyhow::Result<ExitCode> {
     let Line { dir, store, json, command } = line;
-    let settings = |listen| Settings::load(&dir, &Flags { store, listen });
+    let flags = |listen| Flags { store: store.clone(), listen };
+    let settings = |listen| Settings::load(&dir, &flags(listen));
     match command {
         Command::Up { listen } => {
             runtime()?.block_on(app::up(settings(listen)?, log::on_terminal()))?;
@@ -132,7 +140,8 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             show(&run, json)
         }
         Command::Send(sending) => send::run(&settings(None)?, sending, json),
-        Command::Check => check::run(&dir, settings(None), json),
+        Command::Check => check::run(&dir, Settings::check(&dir, &flags(None)), json),
+        Command::Config { listen } => config::run(&dir, &flags(listen), json),
         Command::New { folder } => new::run(&folder),
     }
 }

@@ -9,14 +9,14 @@ use chrono::Utc;
 
 use super::{runtime, say};
 use crate::beat::{self, Problem, Timetable};
-use crate::client::Client;
+use crate::client::{Client, Routes};
 use crate::config::{Settings, broken_at};
 use crate::plugin::Loader;
 use crate::script::Broken;
 use crate::store;
 
-pub(super) fn run(folder: &Path, settings: Result<Settings, Broken>, json: bool) -> anyhow::Result<ExitCode> {
-    let found = runtime()?.block_on(look(folder, settings.err()))?;
+pub(super) fn run(folder: &Path, settings: Result<Settings, Vec<Broken>>, json: bool) -> anyhow::Result<ExitCode> {
+    let found = runtime()?.block_on(look(folder, settings))?;
     let Found { problems, warnings, looked_at } = found;
     if json {
         say(&serde_json::to_string_pretty(&problems)?)?;
@@ -47,7 +47,9 @@ struct Found {
     looked_at: String,
 }
 
-async fn look(folder: &Path, settings: Option<Broken>) -> anyhow::Result<Found> {
+async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow::Result<Found> {
+    let (routes, mistakes) =
+        settings.map_or_else(|mistakes| (Routes::default(), mistakes), |settings| (settings.routes, Vec::new()));
     let path = folder.to_owned();
     let loading = tokio::task::spawn_blocking(move || {
         let mut loader = Loader::new(path);
@@ -56,7 +58,7 @@ async fn look(folder: &Path, settings: Option<Broken>) -> anyhow::Result<Found> 
     });
     let catalogs = loading.await.context("the scripts could not be loaded")?.catalogs();
     let catalog = catalogs.current();
-    let mut problems: Vec<Broken> = settings.into_iter().chain(catalog.broken.iter().cloned()).collect();
+    let mut problems: Vec<Broken> = mistakes.into_iter().chain(catalog.broken.iter().cloned()).collect();
     let text = match std::fs::read_to_string(folder.join(beat::FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -71,7 +73,7 @@ async fn look(folder: &Path, settings: Option<Broken>) -> anyhow::Result<Found> 
     });
     // An entry is checked as what it will be: a task that somebody sends.
     let stores = store::open("memory:", folder, store::Settings::default()).await?;
-    let client = Client::new(stores, catalogs, String::new());
+    let client = Client::new(stores, catalogs, String::new()).routed(routes);
     let places = places(&text);
     for entry in timetable.entries() {
         if let Err(error) = client.check(entry.request(Utc::now())) {
@@ -109,6 +111,7 @@ fn places(text: &str) -> BTreeMap<String, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Flags;
 
     async fn found(files: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
@@ -117,7 +120,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let found = look(folder.path(), None).await.unwrap();
+        let found = look(folder.path(), Settings::check(folder.path(), &Flags::default())).await.unwrap();
         found.problems.iter().map(Broken::to_string).collect()
     }
 
@@ -144,6 +147,19 @@ mod tests {
         assert!(found[0].starts_with("tasks/bad.rhai:2:11: "), "{found:?}");
         assert!(found[1].starts_with("plugins/odd/plugin.toml:4:1: "), "{found:?}");
         assert!(found[2].starts_with("schedules.toml:3: [a] schedule.minute: "), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_remote_task_needs_no_script() {
+        let settings = "store = \"redis://localhost\"\n[routes]\n\"far.*\" = { queue = \"python\", remote = true }\n\
+                        \"near.*\" = { queue = \"near\" }";
+        let schedules =
+            "[a]\ntask = \"far.x\"\nschedule = \"10s\"\nargs = [1]\n\n[b]\ntask = \"near.x\"\nschedule = \"10s\"\n";
+
+        let found = found(&[("umbel.toml", settings), ("schedules.toml", schedules)]).await;
+
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("schedules.toml:6:2: [b]: no task named `near.x`"), "{found:?}");
     }
 
     #[tokio::test]
