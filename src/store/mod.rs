@@ -12,6 +12,7 @@ mod recovered;
 pub mod redis;
 mod search;
 mod space;
+mod url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
 pub use space::Space;
+pub use url::{check_url, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -137,19 +139,6 @@ pub fn backup(url: &str, folder: &Path, to: &Path) -> Result<u64> {
         None if url == "memory:" => Err(anyhow::anyhow!("a store in memory cannot be copied").into()),
         None => Err(anyhow::anyhow!("a store in Redis is copied by Redis: see `redis-cli --rdb FILE`").into()),
     }
-}
-
-/// Whether `url` names a store, without opening it.
-///
-/// # Errors
-/// Says how a store is named.
-pub fn check_url(url: &str) -> anyhow::Result<()> {
-    let known = ["sqlite:", "memory:", "redis://", "redis+unix://", "unix://"];
-    anyhow::ensure!(
-        known.iter().any(|scheme| url.starts_with(scheme)),
-        "`{url}` names no store: write `sqlite:data/umbel.db` or `redis://HOST:PORT/DB`"
-    );
-    Ok(())
 }
 
 /// Where the lock file of a project is: beside its embedded database, else in `data/`.
