@@ -83,6 +83,7 @@ impl TaskHost {
 impl Host for TaskHost {
     fn started(&self) {
         let _ = self.started_at.set(Utc::now());
+        self.floor.client.stores().queue.started(&self.receipt);
     }
 
     fn place(&self) -> &'static str {
