@@ -11,6 +11,7 @@ mod lock;
 mod recovered;
 pub mod redis;
 mod search;
+mod space;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
+pub use space::Space;
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -455,7 +457,7 @@ pub trait Ticks: Send + Sync {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
 }
 
-/// Small values that scripts share.
+/// Small values that scripts share; a [`Space`] says whose they are.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
     /// `None` when there is none or it has expired.

@@ -8,6 +8,7 @@ mod backoff;
 mod execution;
 mod host;
 mod journal;
+mod meters;
 mod pace;
 mod presence;
 mod running;
@@ -32,6 +33,7 @@ use crate::task::TaskId;
 
 use backoff::Backoff;
 pub use journal::Journal;
+use meters::Meters;
 use pace::Pace;
 use running::Running;
 
@@ -61,6 +63,7 @@ struct Floor {
     /// Which queues it serves; asked before each claim, because a reload may add some.
     queues: Box<dyn Fn() -> Queues + Send + Sync>,
     journal: Journal,
+    meters: Meters,
     runtime: tokio::runtime::Handle,
     pace: Pace,
     running: Running,
@@ -104,6 +107,7 @@ impl Worker {
         let floor = Floor {
             pool: Pool::new(engine, "task", settings.slots),
             pace: Pace::new(settings.slots),
+            meters: Meters::new(settings.slots),
             client,
             hub,
             settings,
@@ -164,6 +168,7 @@ impl Worker {
                     suspect::run_alone(&self.floor, executions, suspects, stop).await;
                 }
                 Err(cause) => {
+                    meters::store_failed();
                     if backoff.is_first() {
                         error!("cannot claim tasks, trying again: {cause}");
                     }
@@ -208,7 +213,10 @@ impl Floor {
                     lost.iter().for_each(|receipt| self.running.lost(receipt));
                     self.announce(started_at).await;
                 }
-                Err(cause) => warn!("cannot renew leases: {cause}"),
+                Err(cause) => {
+                    meters::store_failed();
+                    warn!("cannot renew leases: {cause}");
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The promises of a store, held against every store: each fact of `promises` becomes one test for each `Place`.
 
 mod embedded;
+mod embedded_only;
 mod place;
 mod promises;
 mod redis;
