@@ -6,6 +6,7 @@ mod crash;
 mod hostile_requests;
 mod metrics;
 mod openapi;
+mod poison;
 mod readme;
 mod reload;
 mod reload_stress;
