@@ -156,7 +156,14 @@ fn served(catalogs: &Catalogs, named: &[QueueName]) -> Queues {
 }
 
 fn store_settings(settings: &Settings) -> store::Settings {
-    store::Settings { keep: settings.keep, history: settings.history, worker: name(), ..store::Settings::default() }
+    store::Settings {
+        keep: settings.keep,
+        history: settings.history,
+        history_keep: settings.history_keep,
+        durability: settings.durability,
+        worker: name(),
+        ..store::Settings::default()
+    }
 }
 
 // An embedded store brings its lock. Over Redis any number of processes may serve the folder; commands find the

@@ -6,11 +6,14 @@
 mod again;
 mod batch;
 mod once;
+mod routes;
 mod values;
 
 use std::time::Duration;
 
 use chrono::Utc;
+
+pub use routes::{Route, Routes};
 
 use crate::plugin::{ArgumentError, Catalog, Catalogs};
 use crate::script::{HostError, Submission};
@@ -188,11 +191,11 @@ impl Client {
             let nearest = catalog.nearest(&request.task).map(str::to_owned);
             return Err(SubmitError::UnknownTask { name: request.task, nearest });
         };
+        request.args.iter().try_for_each(|args| values::check(args, "args"))?;
+        request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
         let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
         let kwargs: serde_json::Map<String, serde_json::Value> =
             read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
-        request.args.iter().try_for_each(|args| values::check(args, "args"))?;
-        request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
         // The values are only counted here; who runs the task reads them.
         let placed = args.iter().map(|_| ()).collect();
         let named = kwargs.keys().map(|name| (name.clone(), ())).collect();

@@ -14,8 +14,10 @@ use figment::value::Value;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use tracing::warn;
 
-use crate::script::Broken;
-use crate::store;
+use crate::client::Routes;
+use crate::http::Token;
+use crate::script::{Broken, Limits};
+use crate::store::{self, Durability};
 use crate::task::{QueueName, duration_field, nearest};
 
 /// The settings file of a project, in its folder.
@@ -24,7 +26,21 @@ pub const FILE: &str = "umbel.toml";
 const PREFIX: &str = "UMBEL_";
 
 /// The names that may be set, as in the struct below; a test holds the two together.
-const NAMES: [&str; 8] = ["store", "listen", "slots", "grace", "keep", "history", "queues", "hosts"];
+const NAMES: [&str; 13] = [
+    "store",
+    "durability",
+    "listen",
+    "hosts",
+    "slots",
+    "queues",
+    "grace",
+    "keep",
+    "history",
+    "history_keep",
+    "limits",
+    "tokens",
+    "routes",
+];
 
 /// How this process runs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -36,12 +52,19 @@ pub struct Settings {
     /// Where tasks are kept: `sqlite:PATH` or `redis://HOST:PORT/DB`.
     #[serde(deserialize_with = "store_field")]
     pub store: String,
+    /// What a commit of the embedded store waits for.
+    pub durability: Durability,
     /// Where HTTP listens. Port 0 takes a free one.
     #[serde(deserialize_with = "listen_field")]
     pub listen: SocketAddr,
+    /// Host names, without port, that HTTP answers to besides `localhost`, `127.0.0.1` and `[::1]`.
+    #[serde(deserialize_with = "hosts_field")]
+    pub hosts: Vec<String>,
     /// How many tasks run at the same time: 8, or four for each processor where that is more.
     #[serde(deserialize_with = "slots_field")]
     pub slots: usize,
+    /// Queues of a shared store that are served besides those that the catalog names.
+    pub queues: Vec<QueueName>,
     /// How long a stopping process waits for running tasks before it puts them back.
     #[serde(deserialize_with = "duration_field")]
     pub grace: Duration,
@@ -50,11 +73,15 @@ pub struct Settings {
     pub keep: Duration,
     /// How many runs the history keeps.
     pub history: u64,
-    /// Queues of a shared store that are served besides those that the catalog names.
-    pub queues: Vec<QueueName>,
-    /// Host names, without port, that HTTP answers to besides `localhost`, `127.0.0.1` and `[::1]`.
-    #[serde(deserialize_with = "hosts_field")]
-    pub hosts: Vec<String>,
+    /// How long the history keeps a run after its end.
+    #[serde(deserialize_with = "duration_field")]
+    pub history_keep: Duration,
+    /// What each run may use unless its task declares its own.
+    pub limits: Limits,
+    /// Who may use HTTP, once there is one.
+    pub tokens: Vec<Token>,
+    /// Where tasks go, by the pattern of their names.
+    pub routes: Routes,
 }
 
 impl Default for Settings {
@@ -63,13 +90,18 @@ impl Default for Settings {
         Self {
             folder: PathBuf::from("."),
             store: "sqlite:data/umbel.db".to_owned(),
+            durability: Durability::Full,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: Vec::new(),
             slots: (4 * processors).max(8),
+            queues: Vec::new(),
             grace: Duration::from_secs(25),
             keep: Duration::from_secs(86_400),
             history: 100_000,
-            queues: Vec::new(),
-            hosts: Vec::new(),
+            history_keep: Duration::from_secs(30 * 86_400),
+            limits: Limits::default(),
+            tokens: Vec::new(),
+            routes: Routes::default(),
         }
     }
 }

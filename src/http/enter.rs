@@ -73,9 +73,10 @@ fn recognize(door: &Door, request: &mut Request) -> Result<Bearer, Unknown> {
 // token: it stays in histories and in the logs of proxies.
 fn may_ask_by_query(method: &Method, headers: &HeaderMap) -> bool {
     let has = |name, word: &str| {
-        headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).is_some_and(|value| {
-            value.split([',', ';']).any(|part| part.trim().eq_ignore_ascii_case(word))
-        })
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+            .is_some_and(|value| value.split([',', ';']).any(|part| part.trim().eq_ignore_ascii_case(word)))
     };
     method == Method::GET && (has(header::UPGRADE, "websocket") || has(header::ACCEPT, "text/event-stream"))
 }

@@ -102,10 +102,10 @@ pub(super) struct Tokens {
 impl Tokens {
     /// `local` is the one of the lock file.
     pub fn new(tokens: &[Token], local: Option<&str>) -> Self {
-        let named = |token: &Token| {
-            (token.hash.clone(), Bearer { name: token.name.clone(), scopes: token.scopes.clone() })
-        };
-        let holder = |token| (Token::hash_of(token), Bearer { name: "lock file".to_owned(), scopes: Scope::ALL.into() });
+        let named =
+            |token: &Token| (token.hash.clone(), Bearer { name: token.name.clone(), scopes: token.scopes.clone() });
+        let holder =
+            |token| (Token::hash_of(token), Bearer { name: "lock file".to_owned(), scopes: Scope::ALL.into() });
         let local = local.filter(|_| !tokens.is_empty()).map(holder);
         Self { known: tokens.iter().map(named).chain(local).collect() }
     }
@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn a_header_shows_one_token() {
         let shown = |values: &[&str]| {
-            let headers = values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect::<Vec<_>>();
+            let headers =
+                values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect::<Vec<_>>();
             let mut map = HeaderMap::new();
             headers.into_iter().for_each(|(name, value)| drop(map.append(name, value)));
             in_header(&map).map(|token| token.map(str::to_owned))
@@ -213,7 +214,8 @@ mod tests {
         assert_eq!(shown(&[]), Ok(None));
         assert_eq!(shown(&["Bearer abc"]), Ok(Some("abc".to_owned())));
         assert_eq!(shown(&["bearer  abc "]), Ok(Some("abc".to_owned())));
-        for wrong in [&["abc"][..], &["Basic abc"], &["Bearer"], &[""], &["Bearer a", "Bearer b"], &["Bearer\u{e9} x"]] {
+        for wrong in [&["abc"][..], &["Basic abc"], &["Bearer"], &[""], &["Bearer a", "Bearer b"], &["Bearer\u{e9} x"]]
+        {
             assert_eq!(shown(wrong), Err(Unknown::Wrong), "{wrong:?}");
         }
     }
@@ -242,7 +244,10 @@ mod tests {
         };
 
         assert!(read(&Token::hash_of("x")).is_ok());
-        assert_eq!(read(&Token::hash_of("x").replace("sha256:", "sha256:").to_uppercase()).unwrap().hash, Token::hash_of("x"));
+        assert_eq!(
+            read(&Token::hash_of("x").replace("sha256:", "sha256:").to_uppercase()).unwrap().hash,
+            Token::hash_of("x")
+        );
         for wrong in ["", "secret", "sha256:", "sha256:abc", &Token::hash_of("x").replace("sha256", "sha512")] {
             let refused = read(wrong).unwrap_err().to_string();
             assert!(refused.contains("is no hash of a token") && refused.contains("`umbel token NAME`"), "{refused}");
