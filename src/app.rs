@@ -55,7 +55,7 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
         hub: hub.clone(),
         hosts: settings.hosts.clone(),
         board,
-        tokens: Vec::new(),
+        tokens: settings.tokens.clone(),
         local_token: lock.as_ref().map(|lock| lock.token().to_owned()),
         metrics,
     };

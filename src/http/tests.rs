@@ -1,6 +1,7 @@
 //! The door with real scripts and a store in memory, and nobody who works: everything that needs no worker.
 
 mod api;
+mod door;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod chat;
 mod commands;
 mod crash;
+mod hostile_requests;
 mod readme;
 mod reload;
 mod schedules;
