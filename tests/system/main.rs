@@ -5,8 +5,11 @@ mod chat;
 mod commands;
 mod crash;
 mod hostile_requests;
+mod metrics;
+mod openapi;
 mod readme;
 mod reload;
+mod reload_stress;
 mod schedules;
 #[path = "../support/mod.rs"]
 mod support;
