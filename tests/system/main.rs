@@ -1,5 +1,6 @@
 //! The real program, used as a user does: over HTTP, over WebSockets, by files and by signals.
 
+mod api;
 mod chat;
 mod commands;
 mod crash;
