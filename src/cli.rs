@@ -4,6 +4,7 @@
 //! Values go to standard output, everything else to standard error, so that a command can stand in a pipe.
 
 mod arguments;
+mod backup;
 mod bar;
 mod check;
 mod diagnostic;
@@ -79,6 +80,8 @@ enum Command {
     Schedules(schedules::Looking),
     /// Looks for mistakes in scripts, plugins, schedules and settings.
     Check(check::Checking),
+    /// Copies the embedded store into a new file, also while umbel runs.
+    Backup { file: PathBuf },
     /// Makes a folder to begin with.
     New { folder: PathBuf },
     /// Prints the script that completes commands in a shell.
@@ -155,6 +158,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Resume(pausing) => operate::pause(pausing, false, || settings(None), json),
         Command::Schedules(looking) => schedules::run(&looking, &dir, json),
         Command::Check(checking) => check::run(&checking, &dir, settings(None), json),
+        Command::Backup { file } => backup::run(&settings(None)?, &file, json),
         Command::New { folder } => new::run(&folder),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Line::command(), "umbel", &mut io::stdout());

@@ -30,8 +30,8 @@ pub(super) fn codes() -> String {
 /// Whose fault an error was.
 pub(super) fn code_of(error: &anyhow::Error) -> ExitCode {
     let of_store = |error: &store::Error| match error {
-        store::Error::Held(_) | store::Error::Away { .. } => NOBODY,
-        store::Error::DuplicateId { .. } => WRONG,
+        store::Error::Held(_) | store::Error::Away { .. } | store::Error::Full { .. } => NOBODY,
+        store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } => WRONG,
         store::Error::Other(_) => FAILED,
     };
     let is_wrong = error.is::<Broken>()

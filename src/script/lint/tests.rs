@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use super::*;
 use crate::script::{Roots, engine};
+use crate::watch::Snapshot;
 
 /// What is said about `source`, as `line:column code message`, with a library that it may import.
 fn look(source: &str) -> Vec<String> {
@@ -10,7 +12,10 @@ fn look(source: &str) -> Vec<String> {
     let library = "fn total(a, b) { a + b }\nfn table() { #{ from_afar: |x| x } }\nfn int.twice() { this * 2 }";
     fs::create_dir_all(folder.path().join("tasks/_lib")).unwrap();
     fs::write(folder.path().join("tasks/_lib/prices.rhai"), library).unwrap();
-    let roots = Roots { project: folder.path().into(), scripts: folder.path().join("tasks"), modules: BTreeMap::new() };
+    let tasks = folder.path().join("tasks");
+    let files = Snapshot::take(folder.path(), std::slice::from_ref(&tasks), &Snapshot::default());
+    let roots =
+        Roots { project: folder.path().into(), scripts: tasks, modules: BTreeMap::new(), files: Arc::new(files) };
     let mut natives = rhai::Module::new();
     natives.set_native_fn("now", || Ok(1_i64));
     let with_natives = || {
