@@ -54,12 +54,12 @@ pub(super) fn run(
 
 fn summary(errors: usize, warnings: usize) -> String {
     let counted = |count: usize, what: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {what}")),
-        count => Some(format!("{count} {what}s")),
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     };
-    let parts: Vec<String> = [counted(errors, "problem"), counted(warnings, "warning")].into_iter().flatten().collect();
-    if parts.is_empty() { "no problems".to_owned() } else { parts.join(", ") }
+    let problems = counted(errors, "problem");
+    if warnings == 0 { problems } else { format!("{problems}, {}", counted(warnings, "warning")) }
 }
 
 /// A file as findings name it: from the project's folder, with `/`.
