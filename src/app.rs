@@ -19,7 +19,7 @@ use crate::beat;
 use crate::channels::{self, Hub};
 use crate::client::{Client, Request};
 use crate::config::Settings;
-use crate::http::{self, AppState};
+use crate::http::{self, AppState, Metrics};
 use crate::plugin::Loader;
 use crate::store::{self, Lock, Queues, Stores};
 use crate::task::{QueueName, Run};
@@ -31,6 +31,8 @@ use crate::worker::{self, Journal, Worker};
 /// When it cannot start: the store is held or away, or the address is taken. When a part of it ends by itself.
 pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    // First of all: what is counted before goes nowhere.
+    let metrics = Metrics::install();
     let loader = load(&settings).await?;
     let stores = store::open(&settings.store, &settings.folder, store_settings(&settings)).await?;
     let lock = lock(&settings, &stores)?;
@@ -46,10 +48,19 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
     info!("umbel {version} serves `{folder}` on http://{address}, keeps tasks in `{store}`, runs {slots} at a time");
 
     let stop = CancellationToken::new();
-    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), stop.clone());
-    let door = AppState { client, hub: hub.clone(), hosts: settings.hosts.clone() };
+    let board = beat::Board::default();
+    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), board.clone(), stop.clone());
+    let door = AppState {
+        client,
+        hub: hub.clone(),
+        hosts: settings.hosts.clone(),
+        board,
+        tokens: settings.tokens.clone(),
+        local_token: lock.as_ref().map(|lock| lock.token().to_owned()),
+        metrics,
+    };
     let mut parts = JoinSet::new();
-    parts.spawn(http::serve(listener, door, stop.clone()).map(|served| ("HTTP", served)));
+    parts.spawn(http::serve(listener, door, stop.clone()).map(|()| ("HTTP", Ok(()))));
     parts.spawn(loader.keep_fresh(stop.clone()).map(|()| ("the watcher", Ok(()))));
     parts.spawn(beating.map(|()| ("beat", Ok(()))));
     parts.spawn(worker.run(stop.clone()).map(|()| ("the worker", Ok(()))));

@@ -4,6 +4,7 @@
 //! Values go to standard output, everything else to standard error, so that a command can stand in a pipe.
 
 mod arguments;
+mod backup;
 mod check;
 mod config;
 mod new;
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
     },
+    /// Copies the embedded store into a new file, also while umbel runs.
+    Backup { file: PathBuf },
     /// Makes a folder to begin with.
     New { folder: PathBuf },
 }
@@ -100,7 +103,7 @@ pub fn main() -> ExitCode {
         // What came of the task is printed; its script's own lines follow from the run.
         Command::Call(_) => "warn,umbel::worker::journal=off",
         Command::Check => "off",
-        Command::Send(_) | Command::Config { .. } | Command::New { .. } => "warn",
+        Command::Send(_) | Command::Backup { .. } | Command::Config { .. } | Command::New { .. } => "warn",
     });
     match run(line) {
         Ok(code) => code,
@@ -142,6 +145,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Send(sending) => send::run(&settings(None)?, sending, json),
         Command::Check => check::run(&dir, Settings::check(&dir, &flags(None)), json),
         Command::Config { listen } => config::run(&dir, &flags(listen), json),
+        Command::Backup { file } => backup::run(&settings(None)?, &file, json),
         Command::New { folder } => new::run(&folder),
     }
 }
@@ -180,8 +184,8 @@ fn code_of(error: &anyhow::Error) -> ExitCode {
     const WRONG: u8 = 2;
     const NOBODY: u8 = 3;
     let of_store = |error: &store::Error| match error {
-        store::Error::Held(_) | store::Error::Away { .. } => NOBODY,
-        store::Error::DuplicateId { .. } => WRONG,
+        store::Error::Held(_) | store::Error::Away { .. } | store::Error::Full { .. } => NOBODY,
+        store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } => WRONG,
         store::Error::Other(_) => FAILED,
     };
     let code = if error.is::<Broken>() || error.is::<arguments::Twice>() || error.is::<new::NotEmpty>() {

@@ -3,7 +3,11 @@
 //! A task is checked against the catalog before it is stored, so that a wrong name or argument is refused where it
 //! was written and not found out by a worker later. A task that somebody else has ([`Routes`]) is sent unseen.
 
+mod again;
+mod batch;
+mod once;
 mod routes;
+mod values;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +24,10 @@ use crate::task::{
     BadName, Json, Message, NewMessage, Options, Priority, QueueName, Run, State, TaskId, Timestamp, check_name,
     did_you_mean, to_json,
 };
+
+pub use again::RetryError;
+pub use batch::Batch;
+pub use once::Once;
 
 /// A task that someone wants to run.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +103,11 @@ pub enum SubmitError {
     BadArguments { name: String, source: ArgumentError },
     #[error("`{field}` {reason}")]
     BadField { field: &'static str, reason: String },
+    /// An argument that no script could read.
+    #[error("`{place}` {reason}")]
+    BadValue { place: String, reason: &'static str },
+    #[error("the key `{key}` was used for another request within 24 hours: use a new one for each")]
+    KeyReused { key: String },
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -105,7 +118,7 @@ impl From<SubmitError> for HostError {
         let exc_type = match error {
             SubmitError::UnknownTask { .. } => "NotRegistered",
             SubmitError::BadArguments { .. } => "TypeError",
-            SubmitError::BadField { .. } => "ValueError",
+            SubmitError::BadField { .. } | SubmitError::BadValue { .. } | SubmitError::KeyReused { .. } => "ValueError",
             SubmitError::Store(error) => return error.into(),
         };
         HostError::new(exc_type, error.to_string())
@@ -117,7 +130,8 @@ impl From<store::Error> for HostError {
     fn from(error: store::Error) -> Self {
         let exc_type = match error {
             store::Error::Away { .. } | store::Error::Held(_) => "ConnectionError",
-            store::Error::DuplicateId { .. } | store::Error::Other(_) => "ValueError",
+            store::Error::Full { .. } => "OSError",
+            store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } | store::Error::Other(_) => "ValueError",
         };
         HostError::new(exc_type, error.to_string())
     }
@@ -177,28 +191,6 @@ impl Client {
         Ok(submitted)
     }
 
-    /// Checks all of `requests`, then stores all of them in one step.
-    ///
-    /// # Errors
-    /// The first bad request refuses all; the number is its index.
-    pub async fn submit_many(&self, requests: Vec<Request>) -> Result<Vec<Submitted>, (usize, SubmitError)> {
-        let catalog = self.catalogs.current();
-        let mut messages = Vec::with_capacity(requests.len());
-        for (index, request) in requests.into_iter().enumerate() {
-            messages.push(self.prepare(&catalog, request).map_err(|error| (index, error))?);
-        }
-        let submitted = messages.iter().map(accepted).collect();
-        let duplicate_at = |error: &store::Error, messages: &[TaskId]| match error {
-            store::Error::DuplicateId { id } => messages.iter().position(|known| known == id).unwrap_or(0),
-            _ => 0,
-        };
-        let ids: Vec<TaskId> = messages.iter().map(|message| message.id.clone()).collect();
-        match self.stores.queue.push(messages, None).await {
-            Ok(_) => Ok(submitted),
-            Err(error) => Err((duplicate_at(&error, &ids), error.into())),
-        }
-    }
-
     /// Checks one task and stores it unless `tick` was taken before; then `None`.
     pub async fn submit_tick(&self, request: Request, tick: Tick) -> Result<Option<Submitted>, SubmitError> {
         let message = self.prepare(&self.catalogs.current(), request)?;
@@ -218,6 +210,8 @@ impl Client {
         let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
         let kwargs: serde_json::Map<String, serde_json::Value> =
             read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
+        request.args.iter().try_for_each(|args| values::check(args, "args"))?;
+        request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
         let route = self.routes.of(&request.task);
         let options = if route.is_some_and(|route| route.remote) {
             // Who has the task knows its arguments.

@@ -23,18 +23,31 @@ pub(super) async fn pointer() -> &'static str {
     )
 }
 
+#[utoipa::path(
+    get, path = "/healthz", tag = "health", operation_id = "is_alive",
+    responses((status = 200, description = "The process lives", body = ref("#/components/schemas/Health"))),
+)]
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", operation_id = "is_ready",
+    responses(
+        (status = 200, description = "Scripts are loaded and the store answers", body = ref("#/components/schemas/Health")),
+        (status = 503, description = "Not yet, or not now", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn ready(State(door): Shared) -> Result<Json<Value>, Problem> {
     let catalogs = door.client.catalogs();
     if *catalogs.changes().borrow() == 0 {
-        return Err(Problem::NotReady { reason: "the scripts are not loaded yet".to_owned() });
+        return Err(Problem::NotReady { part: "scripts", reason: "the scripts are not loaded yet".to_owned() });
     }
-    match tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await {
-        Ok(Ok(())) => Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
-        Ok(Err(error)) => Err(Problem::NotReady { reason: format!("the store does not answer: {error}") }),
-        Err(_) => Err(Problem::NotReady { reason: format!("the store did not answer within {PATIENCE:?}") }),
-    }
+    let asked = tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await;
+    let reason = match asked {
+        Ok(Ok(())) => return Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
+        Ok(Err(error)) => format!("the store does not answer: {error}"),
+        Err(_) => format!("the store did not answer within {PATIENCE:?}"),
+    };
+    Err(Problem::NotReady { part: "store", reason })
 }

@@ -31,10 +31,9 @@ use rhai::Position;
 pub use engine::engine;
 pub use fields::{Fields, duration_of};
 pub use host::{Host, HostError, Level, SocketHost, Submission, TaskFacts};
-pub use import::{PluginModule, Roots};
+pub use import::{PluginModule, Reads, Roots};
 pub use limit::{Stop, StopReason, go_on, host, pause, retry, time_left};
 pub use limits::Limits;
-pub use load::read_source;
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
 pub use value::{MAX_JSON, from_json, to_json};
 
@@ -130,6 +129,8 @@ pub struct Function {
     pub private: bool,
     /// 1-based line where its body begins.
     pub line: u32,
+    /// 1-based line where it ends.
+    pub last_line: u32,
 }
 
 /// One `task(name, options)` at module level.

@@ -8,7 +8,10 @@
 
 pub mod embedded;
 mod lock;
+mod recovered;
 pub mod redis;
+mod search;
+mod space;
 mod url;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +27,8 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 
 pub use lock::{Held, Holder, Lock};
 pub use url::{check_url, without_password};
+pub use search::{Filter, Page};
+pub use space::Space;
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,12 @@ pub enum Error {
     /// The store cannot be reached now; the same call may succeed later.
     #[error("the store is away: {reason}")]
     Away { reason: String },
+    /// There is no room to write; nothing is lost, and the same call succeeds once there is.
+    #[error("{reason}")]
+    Full { reason: String },
+    /// The cursor of a search is none that this store gave for such a filter.
+    #[error("`{cursor}` is no cursor of this search; leave it out to begin with the newest")]
+    BadCursor { cursor: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -113,6 +124,21 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         return redis::open(url, settings).await;
     }
     Err(check_url(url).expect_err("every store there is was tried above").into())
+}
+
+/// Copies the embedded store at `url` into the new file `to`, whoever uses it meanwhile, and tells how many bytes that
+/// were. The copy is one moment of the store; what was running then runs again where the copy is opened.
+///
+/// # Errors
+/// When the store is none in a file, `to` exists already, or one of them cannot be read or written. Nothing is left of
+/// a copy that failed.
+pub fn backup(url: &str, folder: &Path, to: &Path) -> Result<u64> {
+    check_url(url)?;
+    match url.strip_prefix("sqlite:") {
+        Some(path) => embedded::backup(&folder.join(path), to),
+        None if url == "memory:" => Err(anyhow::anyhow!("a store in memory cannot be copied").into()),
+        None => Err(anyhow::anyhow!("a store in Redis is copied by Redis: see `redis-cli --rdb FILE`").into()),
+    }
 }
 
 /// Where the lock file of a project is: beside its embedded database, else in `data/`.
@@ -350,33 +376,6 @@ pub trait Results: Send + Sync {
     async fn changes(&self, id: &TaskId) -> Result<watch::Receiver<u64>>;
 }
 
-/// Which runs to list.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// The task's whole name, or the beginning of it and a star: `reports.*`.
-    pub name: Option<String>,
-    pub state: Option<State>,
-    pub queue: Option<QueueName>,
-    /// Queued at this time or later.
-    pub since: Option<Timestamp>,
-    /// In the id, the task's name, the arguments, the result or the error, whatever the case of its letters.
-    pub q: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-    /// Where the page before this one ended; `None` is the newest.
-    pub cursor: Option<String>,
-}
-
-/// Some of the runs that match.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// Newest first, without their logs.
-    pub runs: Vec<Run>,
-    /// Where to go on; `None` when there are no more. A page may be empty and not the last: a search looks at a
-    /// bounded number of runs at a time.
-    pub next: Option<String>,
-}
-
 /// What happened to tasks.
 #[async_trait]
 pub trait History: Send + Sync {
@@ -444,7 +443,7 @@ pub trait Ticks: Send + Sync {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
 }
 
-/// Small values that scripts share.
+/// Small values that scripts share; a [`Space`] says whose they are.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
     /// `None` when there is none or it has expired.

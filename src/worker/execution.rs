@@ -9,6 +9,7 @@ use rhai::Dynamic;
 use tracing::{error, warn};
 
 use super::host::TaskHost;
+use super::meters;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
@@ -25,23 +26,43 @@ enum Performed {
     NotStarted,
 }
 
+impl Performed {
+    fn took(&self) -> Duration {
+        match self {
+            Self::Ended(finished) => finished.took,
+            Self::NotStarted => Duration::ZERO,
+        }
+    }
+}
+
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
-    let task = match admit(floor, &delivery.message) {
-        Ok(task) => task,
-        Err(verdict) => return settle(floor, delivery, verdict, Attempt::default(), Duration::ZERO).await,
+    let (task, meter) = match admit(floor, &delivery.message) {
+        Ok(task) => {
+            let meter = floor.meters.known(&task.name);
+            (task, meter)
+        }
+        Err(verdict) => {
+            floor.meters.unknown().settled(&verdict);
+            return settle(floor, delivery, verdict, Attempt::default(), Duration::ZERO).await;
+        }
     };
+    meter.received();
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery));
-    let Performed::Ended(Finished { outcome, took, .. }) = perform(floor, &task, &delivery, host.clone()).await else {
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone()));
+    let performed = perform(floor, &task, &delivery, host.clone()).await;
+    let attempt = host.attempt(&task);
+    if attempt.started_at.is_some() {
+        meter.ended(performed.took());
+    }
+    let Performed::Ended(Finished { outcome, took, .. }) = performed else {
         // All slots are busy for that long: what was claimed by the pace of short tasks would come and go.
         floor.pace.note(START_WITHIN);
         return put_back(floor, delivery).await;
     };
     floor.pace.note(took);
-    let attempt = host.attempt(&task);
     let message = &delivery.message;
     let verdict = match outcome {
         Some(outcome) => judge(outcome, &task.options, message.max_retries, message.retries, &mut rand::rng()),
@@ -49,6 +70,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         None if !task.options.acks_late && attempt.started_at.is_some() => Verdict::Failure(worker_lost()),
         None => return put_back(floor, delivery).await,
     };
+    meter.settled(&verdict);
     settle(floor, delivery, verdict, attempt, took).await;
 }
 
@@ -77,6 +99,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Ok(Settled::Stored) => return true,
             Ok(Settled::LeaseLost) => return false,
             Err(cause) => {
+                meters::store_failed();
                 if backoff.is_first() {
                     let Message { id, task, .. } = &delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
@@ -170,6 +193,7 @@ async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: At
                 return;
             }
             Err(cause) => {
+                meters::store_failed();
                 if backoff.is_first() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
                 }

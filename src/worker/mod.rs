@@ -8,6 +8,7 @@ mod backoff;
 mod execution;
 mod host;
 mod journal;
+mod meters;
 mod pace;
 mod running;
 
@@ -29,6 +30,7 @@ use crate::task::TaskId;
 
 use backoff::Backoff;
 pub use journal::Journal;
+use meters::Meters;
 use pace::Pace;
 use running::Running;
 
@@ -56,6 +58,7 @@ struct Floor {
     pool: Pool,
     settings: Settings,
     journal: Journal,
+    meters: Meters,
     runtime: tokio::runtime::Handle,
     pace: Pace,
     running: Running,
@@ -101,6 +104,7 @@ impl Worker {
         let floor = Floor {
             pool: Pool::new(engine, "task", settings.slots),
             pace: Pace::new(settings.slots),
+            meters: Meters::new(settings.slots),
             client,
             hub,
             settings,
@@ -161,6 +165,7 @@ impl Worker {
                     }
                 }
                 Err(cause) => {
+                    meters::store_failed();
                     if backoff.is_first() {
                         error!("cannot claim tasks, trying again: {cause}");
                     }
@@ -195,7 +200,10 @@ impl Floor {
                     ends = asked + lease;
                     lost.iter().for_each(|receipt| self.running.lost(receipt));
                 }
-                Err(cause) => warn!("cannot renew leases: {cause}"),
+                Err(cause) => {
+                    meters::store_failed();
+                    warn!("cannot renew leases: {cause}");
+                }
             }
         }
     }

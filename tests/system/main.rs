@@ -3,8 +3,10 @@
 mod chat;
 mod commands;
 mod crash;
+mod hostile_requests;
 mod readme;
 mod reload;
+mod reload_stress;
 mod schedules;
 #[path = "../support/mod.rs"]
 mod support;
