@@ -11,6 +11,7 @@ mod journal;
 mod meters;
 mod pace;
 mod running;
+mod sources;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +123,8 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let executions = TaskTracker::new();
         let _leases = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().keep_leases()));
+        let (catalogs, store) = (self.floor.client.catalogs().clone(), self.floor.client.stores().sources.clone());
+        let _keeping = AbortOnDropHandle::new(tokio::spawn(sources::keep(catalogs, store, stop.clone())));
         let terminations = self.floor.client.stores().queue.terminations();
         let _terminating = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().terminate_when_told(terminations)));
 
