@@ -8,6 +8,7 @@
 
 pub mod embedded;
 mod lock;
+mod recovered;
 pub mod redis;
 mod search;
 mod space;

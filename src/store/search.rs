@@ -79,9 +79,9 @@ mod tests {
         let written = serde_json::json!({
             "id": "m1", "task": "reports.daily", "state": "FAILURE", "queue": "io", "priority": 0, "retries": 0,
             "queued_at": "2026-01-02T03:04:05Z", "started_at": null, "finished_at": null, "worker": null, "code": null,
-            "kwargs": {"city": "Seoul"}, "error": {"exc_type": "ValueError", "exc_message": "No Planet"},
+            "kwargs": {"city": "Seoul"}, "error": {"exc_module": "builtins", "exc_type": "ValueError", "exc_message": "No Planet"},
         });
-        serde_json::from_value(written).unwrap()
+        serde_json::from_str(&written.to_string()).unwrap()
     }
 
     #[test]

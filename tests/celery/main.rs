@@ -3,23 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::Path;
-use std::process::Command;
-
-use serde_json::{Value, json};
+use serde_json::json;
 use support::house::Plan;
+use support::python::python;
 use support::redis_server::RedisServer;
-
-/// What a Python script of this folder prints, a JSON value a line.
-fn python(script: &str, arguments: &[&str]) -> Vec<Value> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv/bin/python");
-    assert!(python.exists(), "no Celery here: `tests/run` installs it");
-    let output = Command::new(python).arg(root.join("tests/celery").join(script)).args(arguments).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 #[test]
 fn a_celery_client_sends_tasks_and_gets_their_results() {
@@ -33,7 +20,7 @@ fn a_celery_client_sends_tasks_and_gets_their_results() {
         .store(&redis.url())
         .start();
 
-    let said = python("client.py", &[&redis.url()]);
+    let said = python("tests/celery/client.py", &[&redis.url()]);
 
     assert_eq!(said[0]["sums"], json!((1..=20).collect::<Vec<_>>()));
     assert_eq!(said[1], json!({ "named": 3, "state": "SUCCESS" }));

@@ -4,6 +4,8 @@ mod chat;
 mod commands;
 mod crash;
 mod hostile_requests;
+mod metrics;
+mod openapi;
 mod readme;
 mod reload;
 mod reload_stress;

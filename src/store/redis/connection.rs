@@ -110,11 +110,14 @@ impl Connection {
 
     /// What an error means for the caller: try again later, or not at all.
     pub fn explain(&self, error: RedisError) -> Error {
+        if error.code() == Some("OOM") {
+            return Error::Full { reason: format!("{} has no memory left (its `maxmemory`)", self.place()) };
+        }
         use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly, TryAgain};
         let passing = match error.kind() {
             ErrorKind::Io => true,
             ErrorKind::Server(kind) => matches!(kind, BusyLoading | MasterDown | ReadOnly | TryAgain),
-            _ => matches!(error.code(), Some("OOM" | "MISCONF" | "BUSY" | "NOREPLICAS")),
+            _ => matches!(error.code(), Some("MISCONF" | "BUSY" | "NOREPLICAS")),
         };
         if !passing {
             return anyhow!("{} refused: {error}", self.place()).into();
