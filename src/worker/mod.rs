@@ -12,6 +12,7 @@ mod meters;
 mod pace;
 mod presence;
 mod running;
+mod sources;
 mod suspect;
 
 use std::sync::Arc;
@@ -126,6 +127,8 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let executions = TaskTracker::new();
         let leases = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().keep_leases()));
+        let (catalogs, store) = (self.floor.client.catalogs().clone(), self.floor.client.stores().sources.clone());
+        let _keeping = AbortOnDropHandle::new(tokio::spawn(sources::keep(catalogs, store, stop.clone())));
         let terminations = self.floor.client.stores().queue.terminations();
         let _terminating = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().terminate_when_told(terminations)));
 
