@@ -8,6 +8,12 @@ use super::{add, wrong};
 use crate::script::{Native, duration_of, from_json, host, outside, to_json};
 use crate::task;
 
+/// The longest name of a value or a lock, in bytes.
+const MAX_KEY: usize = 512;
+
+/// So much of a name that is refused is shown, in bytes.
+const SHOWN_KEY: usize = 40;
+
 pub(super) fn module() -> Module {
     let mut module = Module::new();
     add(
@@ -51,7 +57,7 @@ pub(super) fn module() -> Module {
         "delete(key: string) -> bool",
         "Deletes; false when there was none: `kv::delete(\"visits\")`.",
         |key: &str| -> Native<bool> {
-            let host = host("kv::delete")?;
+            let (host, key) = (host("kv::delete")?, name(key)?);
             Ok(outside(|| host.kv_delete(key, None))?)
         },
     );
@@ -66,15 +72,15 @@ pub(super) fn module() -> Module {
         "unlock(key: string, token: string) -> bool",
         "Gives a lock back; false when it was not yours any more: `kv::unlock(\"report\", token)`.",
         |key: &str, token: &str| -> Native<bool> {
-            let host = host("kv::unlock")?;
-            Ok(outside(|| host.kv_delete(&lock_key(key), Some(task::to_json(&token))))?)
+            let (host, key) = (host("kv::unlock")?, lock_key(key)?);
+            Ok(outside(|| host.kv_delete(&key, Some(task::to_json(&token))))?)
         },
     );
     module
 }
 
 fn get(key: &str, default: Dynamic) -> Native<Dynamic> {
-    let host = host("kv::get")?;
+    let (host, key) = (host("kv::get")?, name(key)?);
     match outside(|| host.kv_get(key))? {
         Some(json) => Ok(from_json(json.get())?),
         None => Ok(default),
@@ -82,28 +88,37 @@ fn get(key: &str, default: Dynamic) -> Native<Dynamic> {
 }
 
 fn set(key: &str, value: &Dynamic, ttl: Option<Duration>) -> Native<()> {
-    let host = host("kv::set")?;
-    let value = to_json(value)?;
+    let (host, key, value) = (host("kv::set")?, name(key)?, to_json(value)?);
     outside(|| host.kv_set(key, value.clone(), ttl, false))?;
     Ok(())
 }
 
 fn incr(key: &str, by: i64) -> Native<i64> {
-    let host = host("kv::incr")?;
+    let (host, key) = (host("kv::incr")?, name(key)?);
     Ok(outside(|| host.kv_incr(key, by))?)
 }
 
 fn lock(key: &str, ttl: Dynamic) -> Native<Dynamic> {
     let host = host("kv::lock")?;
     let token = uuid::Uuid::new_v4().to_string();
-    let ttl = lifetime(&ttl, "kv::lock")?;
-    let taken = outside(|| host.kv_set(&lock_key(key), task::to_json(&token), Some(ttl), true))?;
+    let (key, ttl) = (lock_key(key)?, lifetime(&ttl, "kv::lock")?);
+    let taken = outside(|| host.kv_set(&key, task::to_json(&token), Some(ttl), true))?;
     Ok(if taken { token.into() } else { Dynamic::UNIT })
 }
 
-/// Apart from values, so that a lock and a value may have one name.
-fn lock_key(key: &str) -> String {
-    format!("lock:{key}")
+/// The name of a value or a lock, as it was given.
+fn name(key: &str) -> Native<&str> {
+    if key.is_empty() || key.len() > MAX_KEY || key.chars().any(char::is_control) {
+        let shown = &key[..key.floor_char_boundary(SHOWN_KEY)];
+        let reason = format!("`{shown}` is no name for `kv`: it has 1 to {MAX_KEY} bytes and no control characters");
+        return Err(wrong("ValueError", reason));
+    }
+    Ok(key)
+}
+
+/// Apart from values, none of which has a control character in its name.
+fn lock_key(key: &str) -> Native<String> {
+    Ok(format!("\u{1}lock:{}", name(key)?))
 }
 
 fn lifetime(ttl: &Dynamic, what: &str) -> Native<Duration> {
@@ -135,15 +150,27 @@ mod tests {
             let second = kv::lock("x", "1m");
             let wrong = kv::unlock("x", "someone else");
             let right = kv::unlock("x", first);
-            [second, wrong, right, kv::lock("x", 1.5) != (), kv::get("x")]"#;
+            let again = kv::lock("x", 1.5) != ();
+            kv::delete("lock:x");
+            [second, wrong, right, again, kv::lock("x", 1), kv::get("x")]"#;
 
-        assert_eq!(evaluate(script), "[null,false,true,true,1]");
+        assert_eq!(evaluate(script), "[null,false,true,true,null,1]");
     }
 
     #[test]
     fn a_time_that_is_none_is_refused() {
         for script in [r#"kv::set("a", 1, 0)"#, r#"kv::set("a", 1, "soon")"#, r#"kv::lock("a", -1)"#] {
             assert_eq!(fails(script).exc_type, "ValueError", "{script}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        assert_eq!(evaluate(r#"let key = "x"; key.pad(512, "x"); kv::set(key, 1); kv::get(key)"#), "1");
+        for key in [r#""""#, r#""a\nb""#, r#""\x01lock:x""#, r#"{ let key = "x"; key.pad(513, "x"); key }"#] {
+            for call in ["kv::get(KEY)", "kv::set(KEY, 1)", "kv::incr(KEY)", "kv::delete(KEY)", "kv::lock(KEY, 1)"] {
+                assert_eq!(fails(&call.replace("KEY", key)).exc_type, "ValueError", "{call} of {key}");
+            }
         }
     }
 

@@ -92,7 +92,10 @@ fn facts_functions(module: &mut Module) {
 fn facts(what: &str) -> Native<Arc<TaskFacts>> {
     let host = host(what)?;
     // Kept by the host.
-    let _ = outside(|| { host.task(); Ok(()) });
+    let _ = outside(|| {
+        host.task();
+        Ok(())
+    });
     host.task().ok_or_else(|| HostError::not_here(what, host.place()).into())
 }
 

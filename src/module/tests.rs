@@ -91,7 +91,12 @@ impl Room {
             host: self.witness.clone(),
             limits: self.limits,
         };
-        Pool::new(Arc::new(equipped), "test", 1, self.limits.memory).start(call).finished.blocking_recv().unwrap().outcome
+        Pool::new(Arc::new(equipped), "test", 1, self.limits.memory)
+            .start(call)
+            .finished
+            .blocking_recv()
+            .unwrap()
+            .outcome
     }
 }
 

@@ -48,7 +48,8 @@ fn run(task: &str, args: Value) -> (Value, Vec<String>) {
         host: listener.clone(),
         limits: Limits::default(),
     };
-    let finished = Pool::new(loader.engine(), "test", 1, Limits::default().memory).start(call).finished.blocking_recv().unwrap();
+    let finished =
+        Pool::new(loader.engine(), "test", 1, Limits::default().memory).start(call).finished.blocking_recv().unwrap();
     let Some(Outcome::Returned(result)) = finished.outcome else { panic!("{:?}", finished.outcome) };
     let said = listener.said.lock().unwrap().clone();
     (serde_json::from_str(result.get()).unwrap(), said)

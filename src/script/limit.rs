@@ -356,9 +356,8 @@ pub fn go_on() -> Native<()> {
 /// It must end: it was stopped, or its time was over before it had slept enough. `SoftTimeLimitExceeded` when that
 /// time came first.
 pub fn pause(wait: Duration) -> Native<()> {
-    let (deadlines, stop) = CURRENT.with(|current| {
-        ([current.deadline.get(), current.soft_deadline.get()], current.stop.borrow().clone())
-    });
+    let (deadlines, stop) =
+        CURRENT.with(|current| ([current.deadline.get(), current.soft_deadline.get()], current.stop.borrow().clone()));
     let until = deadlines.into_iter().flatten().chain(Instant::now().checked_add(wait)).min();
     if let (Some(stop), Some(until)) = (stop, until) {
         stop.sleep_until(until);

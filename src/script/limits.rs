@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_sender_is_over_the_task_and_the_task_over_the_settings() {
-        let options = Options { time_limit: Some(20 * SECOND), soft_time_limit: Some(10 * SECOND), ..Options::default() };
+        let options =
+            Options { time_limit: Some(20 * SECOND), soft_time_limit: Some(10 * SECOND), ..Options::default() };
         let limits = |message: Message, options: &Options| {
             let run = Limits::default().of(&message, options);
             (run.time_limit, run.soft_time_limit)
@@ -92,7 +93,9 @@ mod tests {
 
     #[test]
     fn they_are_read_from_a_table() {
-        let read: Limits = toml::from_str("time_limit = \"5m\"\nsoft_time_limit = \"4m\"\nmemory = \"64MiB\"\noperations = 7").unwrap();
+        let read: Limits =
+            toml::from_str("time_limit = \"5m\"\nsoft_time_limit = \"4m\"\nmemory = \"64MiB\"\noperations = 7")
+                .unwrap();
 
         let seconds = Duration::from_secs;
         let expected = Limits {

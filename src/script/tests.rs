@@ -10,6 +10,7 @@ use rhai::{Dynamic, Engine};
 
 use super::*;
 use crate::task::{Json, Outcome};
+use crate::watch::Snapshot;
 
 /// Answers nothing, and tells when the script has started.
 #[derive(Default)]
@@ -462,14 +463,16 @@ fn a_traceback_leads_into_the_library_that_failed() {
     let tasks = folder.path().join("tasks");
     std::fs::create_dir_all(tasks.join("_lib")).unwrap();
     std::fs::write(tasks.join("_lib/prices.rhai"), "const RATE = 0;\nfn share(n) {\n    n / global::RATE\n}").unwrap();
-    let roots = Roots { project: folder.path().to_owned(), scripts: tasks, ..Roots::default() };
+    let files = Arc::new(Snapshot::take(folder.path(), &[tasks.clone()], &Snapshot::default()));
+    let roots = Roots { project: folder.path().to_owned(), scripts: tasks, files, ..Roots::default() };
     let engine = equipped();
     let source = "import \"_lib/prices\" as prices;\nfn f(n) { prices::share(n) }";
     let script = Arc::new(Script::load(&engine, &roots, "tasks/shop.rhai", source).unwrap());
     // What a call needs of the library was read when the script was loaded.
     drop(folder);
 
-    let finished = Pool::new(engine, "test", 1, MEMORY).start(call(script, "f", "[6]", LONG)).finished.blocking_recv().unwrap();
+    let finished =
+        Pool::new(engine, "test", 1, MEMORY).start(call(script, "f", "[6]", LONG)).finished.blocking_recv().unwrap();
 
     let Some(Outcome::Raised(failure)) = finished.outcome else { panic!() };
     assert_eq!(

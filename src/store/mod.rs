@@ -8,7 +8,11 @@
 
 pub mod embedded;
 mod lock;
+mod recovered;
 pub mod redis;
+mod search;
+mod space;
+mod url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,6 +26,9 @@ use tokio::sync::{broadcast, watch};
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
 pub use lock::{Held, Holder, Lock};
+pub use search::{Filter, Page};
+pub use space::Space;
+pub use url::{check_url, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,12 @@ pub enum Error {
     /// The store cannot be reached now; the same call may succeed later.
     #[error("the store is away: {reason}")]
     Away { reason: String },
+    /// There is no room to write; nothing is lost, and the same call succeeds once there is.
+    #[error("{reason}")]
+    Full { reason: String },
+    /// The cursor of a search is none that this store gave for such a filter.
+    #[error("`{cursor}` is no cursor of this search; leave it out to begin with the newest")]
+    BadCursor { cursor: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -113,17 +126,19 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     Err(check_url(url).expect_err("every store there is was tried above").into())
 }
 
-/// Whether `url` names a store, without opening it.
+/// Copies the embedded store at `url` into the new file `to`, whoever uses it meanwhile, and tells how many bytes that
+/// were. The copy is one moment of the store; what was running then runs again where the copy is opened.
 ///
 /// # Errors
-/// Says how a store is named.
-pub fn check_url(url: &str) -> anyhow::Result<()> {
-    let known = ["sqlite:", "memory:", "redis://", "redis+unix://", "unix://"];
-    anyhow::ensure!(
-        known.iter().any(|scheme| url.starts_with(scheme)),
-        "`{url}` names no store: write `sqlite:data/umbel.db` or `redis://HOST:PORT/DB`"
-    );
-    Ok(())
+/// When the store is none in a file, `to` exists already, or one of them cannot be read or written. Nothing is left of
+/// a copy that failed.
+pub fn backup(url: &str, folder: &Path, to: &Path) -> Result<u64> {
+    check_url(url)?;
+    match url.strip_prefix("sqlite:") {
+        Some(path) => embedded::backup(&folder.join(path), to),
+        None if url == "memory:" => Err(anyhow::anyhow!("a store in memory cannot be copied").into()),
+        None => Err(anyhow::anyhow!("a store in Redis is copied by Redis: see `redis-cli --rdb FILE`").into()),
+    }
 }
 
 /// Where the lock file of a project is: beside its embedded database, else in `data/`.
@@ -285,14 +300,16 @@ pub trait Queue: Send + Sync {
     /// the same step: when it (or a later tick of its entry) was taken before, nothing is stored.
     ///
     /// # Errors
-    /// `DuplicateId` when a task of ours with such an id is known.
+    /// `DuplicateId` when a task of ours with such an id is known. After `Away` they may be stored all the same: the
+    /// same push may then answer `DuplicateId` for what it stored itself.
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed>;
 
     /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
     /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
-    /// Ends a delivery in one atomic step, see [`Settlement`].
+    /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same
+    /// settlement is answered with `LeaseLost`.
     async fn settle(&self, settlement: Settlement) -> Result<Settled>;
 
     /// Gives up the right of redelivery before the script starts (`acks_late: false`): whatever happens, the task is
@@ -304,7 +321,8 @@ pub trait Queue: Send + Sync {
     async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> Result<()>;
 
     /// The script of this delivery begins now: if this process dies before it is settled, that is a death of the
-    /// task. Does not wait; called for each run, on the script's thread.
+    /// task. It is written down soon, and by the next `keep_alive` at the latest. Does not wait, except for a moment
+    /// where the task came back from a dead process; called for each run, on the script's thread.
     fn started(&self, receipt: &Receipt);
 
     /// Renews the leases of everything this process has claimed, takes back what dead processes held, and drops
@@ -359,33 +377,6 @@ pub trait Results: Send + Sync {
     /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
     /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.
     async fn changes(&self, id: &TaskId) -> Result<watch::Receiver<u64>>;
-}
-
-/// Which runs to list.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// The task's whole name, or the beginning of it and a star: `reports.*`.
-    pub name: Option<String>,
-    pub state: Option<State>,
-    pub queue: Option<QueueName>,
-    /// Queued at this time or later.
-    pub since: Option<Timestamp>,
-    /// In the id, the task's name, the arguments, the result or the error, whatever the case of its letters.
-    pub q: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-    /// Where the page before this one ended; `None` is the newest.
-    pub cursor: Option<String>,
-}
-
-/// Some of the runs that match.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// Newest first, without their logs.
-    pub runs: Vec<Run>,
-    /// Where to go on; `None` when there are no more. A page may be empty and not the last: a search looks at a
-    /// bounded number of runs at a time.
-    pub next: Option<String>,
 }
 
 /// What happened to tasks.
@@ -455,7 +446,7 @@ pub trait Ticks: Send + Sync {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
 }
 
-/// Small values that scripts share.
+/// Small values that scripts share; a [`Space`] says whose they are.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
     /// `None` when there is none or it has expired.

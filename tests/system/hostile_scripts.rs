@@ -19,7 +19,8 @@ fn hostile() -> Vec<Hostile> {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
             let first = text.lines().next().unwrap();
-            let expects = first.strip_prefix("// expects: ").unwrap_or_else(|| panic!("{} expects nothing", path.display()));
+            let expects =
+                first.strip_prefix("// expects: ").unwrap_or_else(|| panic!("{} expects nothing", path.display()));
             Hostile { name: path.file_stem().unwrap().to_str().unwrap().to_owned(), expects: expects.to_owned() }
         })
         .collect();
@@ -56,7 +57,10 @@ fn hostile_scripts_get_nowhere() {
     }
     for script in running {
         let sent = house.post(&format!("/api/tasks/hostile.{}.main", script.name), &json!({}));
-        let path = format!("/api/tasks/{}?wait=60s", sent.json["id"].as_str().unwrap_or_else(|| panic!("{}: {}", script.name, sent.json)));
+        let path = format!(
+            "/api/tasks/{}?wait=60s",
+            sent.json["id"].as_str().unwrap_or_else(|| panic!("{}: {}", script.name, sent.json))
+        );
         let run = house.get(&path).json;
         let came = end(&run);
         let expected = came == script.expects || script.expects == "FAILURE" && came.starts_with("FAILURE ");

@@ -10,14 +10,19 @@ pub(super) fn functions(module: &mut Module) {
     let doc = "So many bytes: `blob(10)`, `blob(10, 0x20)`.";
     put(module, "blob", doc, |length: i64| filled(length, 0));
     put(module, "blob", doc, filled);
-    put(module, "pad", "Makes a blob at least so long: `bytes.pad(10, 0)`.", |blob: &mut Blob, length: i64, byte: i64| {
-        let length = usize::try_from(length).unwrap_or(0);
-        if length > blob.len() {
-            reserve(length)?;
-            blob.resize(length, low_byte(byte));
-        }
-        Native::Ok(())
-    });
+    put(
+        module,
+        "pad",
+        "Makes a blob at least so long: `bytes.pad(10, 0)`.",
+        |blob: &mut Blob, length: i64, byte: i64| {
+            let length = usize::try_from(length).unwrap_or(0);
+            if length > blob.len() {
+                reserve(length)?;
+                blob.resize(length, low_byte(byte));
+            }
+            Native::Ok(())
+        },
+    );
     put(module, "to_array", "Its bytes as numbers: `bytes.to_array()`.", |blob: &mut Blob| {
         collect(blob.iter().map(|byte| i64::from(*byte)))
     });

@@ -32,24 +32,44 @@ pub(super) fn functions(module: &mut Module) {
 
 fn splits(module: &mut Module) {
     let doc = "Its pieces between separators: `t.split(\",\")`.";
-    put(module, "split", doc, |text: &mut ImmutableString, at: &str| {
-        if found(text, at) { collect(text.split(at)) } else { whole(text) }
-    });
+    put(
+        module,
+        "split",
+        doc,
+        |text: &mut ImmutableString, at: &str| {
+            if found(text, at) { collect(text.split(at)) } else { whole(text) }
+        },
+    );
     put(module, "split", doc, |text: &mut ImmutableString, at: char| collect(text.split(at)));
     let doc = "Its first pieces between separators, and the rest: `t.split(\",\", 2)`.";
-    put(module, "split", doc, |text: &mut ImmutableString, at: &str, most: i64| {
-        if found(text, at) { collect(text.splitn(count(most), at)) } else { whole(text) }
-    });
+    put(
+        module,
+        "split",
+        doc,
+        |text: &mut ImmutableString, at: &str, most: i64| {
+            if found(text, at) { collect(text.splitn(count(most), at)) } else { whole(text) }
+        },
+    );
     put(module, "split", doc, |text: &mut ImmutableString, at: char, most: i64| collect(text.splitn(count(most), at)));
     let doc = "Its pieces between separators, from its end: `t.split_rev(\",\")`.";
-    put(module, "split_rev", doc, |text: &mut ImmutableString, at: &str| {
-        if found(text, at) { collect(text.rsplit(at)) } else { whole(text) }
-    });
+    put(
+        module,
+        "split_rev",
+        doc,
+        |text: &mut ImmutableString, at: &str| {
+            if found(text, at) { collect(text.rsplit(at)) } else { whole(text) }
+        },
+    );
     put(module, "split_rev", doc, |text: &mut ImmutableString, at: char| collect(text.rsplit(at)));
     let doc = "Its last pieces between separators, and the rest: `t.split_rev(\",\", 2)`.";
-    put(module, "split_rev", doc, |text: &mut ImmutableString, at: &str, most: i64| {
-        if found(text, at) { collect(text.rsplitn(count(most), at)) } else { whole(text) }
-    });
+    put(
+        module,
+        "split_rev",
+        doc,
+        |text: &mut ImmutableString, at: &str, most: i64| {
+            if found(text, at) { collect(text.rsplitn(count(most), at)) } else { whole(text) }
+        },
+    );
     put(module, "split_rev", doc, |text: &mut ImmutableString, at: char, most: i64| {
         collect(text.rsplitn(count(most), at))
     });

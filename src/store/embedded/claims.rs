@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 
+use super::running::{Begun, Running};
 use crate::store::Receipt;
-use crate::task::{Message, Progress, Run, State, TaskId, Timestamp};
+use crate::task::{Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
 /// One message in a worker's hands.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct Claim {
     pub token: u64,
     pub retries: u32,
     pub step: u8,
-    pub queue: crate::task::QueueName,
+    pub queue: QueueName,
     pub at: Timestamp,
     pub progress: Option<Progress>,
     /// It was handed out before, by a process that died.
@@ -30,6 +31,8 @@ pub struct Claim {
     pub revoked: bool,
     /// A command that waits for its commit has ended it: nobody else may.
     pub ending: bool,
+    /// Where it is noted that its script has begun; `None` while it has not.
+    pub slot: Option<u32>,
 }
 
 #[derive(Default)]
@@ -39,17 +42,26 @@ struct Held {
     last_token: u64,
 }
 
+/// A token is the number of the opening of the store, then the number of the claim.
+const OPENING_SHIFT: u32 = 40;
+
+/// The opening of the store in which a claim of that token was made.
+pub fn opening_of(token: u64) -> u64 {
+    token >> OPENING_SHIFT
+}
+
 /// All claims of this process.
 pub struct Claims {
     worker: String,
     held: Mutex<Held>,
+    running: Running,
 }
 
 impl Claims {
     /// No claims yet. Tokens of two openings of a store never meet.
-    pub fn new(worker: String, opening: u64) -> Self {
-        let held = Held { last_token: opening << 40, ..Held::default() };
-        Self { worker, held: Mutex::new(held) }
+    pub fn new(worker: String, opening: u64, running: Running) -> Self {
+        let held = Held { last_token: opening << OPENING_SHIFT, ..Held::default() };
+        Self { worker, held: Mutex::new(held), running }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -79,6 +91,7 @@ impl Claims {
             acknowledged: false,
             revoked: false,
             ending: false,
+            slot: None,
         };
         held.seqs.insert(seq);
         held.by_id.insert(message.id.clone(), claim);
@@ -108,7 +121,27 @@ impl Claims {
         let mut held = self.held();
         let claim = held.by_id.remove(id)?;
         held.seqs.remove(&claim.seq);
+        claim.slot.into_iter().for_each(|slot| self.running.give_back(slot));
         Some(claim)
+    }
+
+    /// The script of the delivery begins: noted for the next process, should this one die.
+    pub fn started(&self, receipt: &Receipt) {
+        let begin = |claim: &mut Claim| {
+            let slot = *claim.slot.get_or_insert_with(|| self.running.take());
+            (slot, Begun { seq: claim.seq, token: claim.token, retries: claim.retries })
+        };
+        if let Some((slot, begun)) = self.with(receipt, begin) {
+            self.running.write(slot, Some(begun));
+        }
+    }
+
+    /// The script of the delivery has been stopped, so that what happens from now on is no death of it.
+    pub fn has_stopped(&self, receipt: &Receipt) {
+        if let Some(slot) = self.with(receipt, |claim| claim.slot.take()).flatten() {
+            self.running.write(slot, None);
+            self.running.give_back(slot);
+        }
     }
 
     /// Rows whose `held` is to be written, and marks them as written.
@@ -131,8 +164,17 @@ impl Claims {
     }
 
     /// How many messages of `queue` are claimed.
-    pub fn count(&self, queue: &crate::task::QueueName) -> u64 {
+    pub fn count(&self, queue: &QueueName) -> u64 {
         self.held().by_id.values().filter(|claim| claim.queue == *queue).count() as u64
+    }
+
+    /// How many messages of each queue are claimed.
+    pub fn counts(&self) -> HashMap<QueueName, u64> {
+        let mut counts = HashMap::new();
+        for claim in self.held().by_id.values() {
+            *counts.entry(claim.queue.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// What a reader must remember of the claim of `id` **before** it reads the row, see [`Seen::show`].

@@ -1,19 +1,23 @@
 //! What the writer thread works with: its connection, what is ready, and what is to happen after the commit.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tokio::sync::broadcast;
 
 use super::claims::Claims;
+use super::deaths;
+use super::depths::{Count, Depths};
 use super::file::{Fault, File, Outcome};
 use super::ready::Ready;
-use super::results::Watchers;
 use super::rows::micros;
+use super::running::Running;
+use super::watchers::Watchers;
 use crate::store::{Error, Receipt, Settings};
-use crate::task::{QueueName, TaskId};
+use crate::task::{Priority, QueueName, TaskId};
 
 /// How long a store that cannot be written is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,14 +30,25 @@ enum After {
     PutBack(TaskId),
     /// The state is final: wake who waits for it.
     Ended(TaskId),
+    /// What is known of the task is not as it was: wake who watches it.
+    Changed(TaskId),
+    /// Messages of the queue came or went.
+    Moved(QueueName, Count),
+    /// The queue is paused, or is no longer.
+    Paused(QueueName, bool),
     /// Who runs it is to stop.
     Stop(TaskId),
+    /// Nothing happens: bring what was written into the database itself.
+    Checkpoint,
 }
 
 pub struct Desk {
     pub db: Connection,
     pub claims: Arc<Claims>,
     pub ready: Ready,
+    pub depths: Arc<Depths>,
+    /// When processes died while they ran the task of that row.
+    pub deaths: HashMap<i64, Vec<i64>>,
     pub settings: Settings,
     file: File,
     watchers: Arc<Watchers>,
@@ -48,6 +63,8 @@ pub struct Desk {
     pub revocations: i64,
     /// Results up to this row (when it finished, which it is) were dropped for their age.
     pub dropped: (i64, i64),
+    /// How many rows had changed when the timer came last, and when everything was brought into the database.
+    pub seen: (u64, u64),
     after: Vec<After>,
 }
 
@@ -60,17 +77,20 @@ impl Desk {
         watchers: Arc<Watchers>,
         stops: broadcast::Sender<TaskId>,
     ) -> Result<Self, Error> {
-        let opening = |db: &Connection| -> rusqlite::Result<i64> {
-            db.query_row("UPDATE meta SET value = value + 1 WHERE name = 'openings' RETURNING value", [], |row| {
-                row.get(0)
-            })
+        let (running, begun) = match file.beside() {
+            Some(path) => Running::open(&path)?,
+            None => Default::default(),
         };
-        let opening = opening(&db).map_err(|error| file.explain_sql(&error))?;
-        let claims = Arc::new(Claims::new(settings.worker.clone(), opening.unsigned_abs()));
+        let taken_over = deaths::take_over(&db, &begun, Utc::now()).map_err(|error| file.explain_sql(&error))?;
+        // From now on they are written down in the database.
+        running.clear();
+        let claims = Arc::new(Claims::new(settings.worker.clone(), taken_over.opening, running));
         let mut desk = Self {
             db,
             claims,
             ready: Ready::default(),
+            depths: Arc::default(),
+            deaths: taken_over.deaths,
             settings,
             file,
             watchers,
@@ -80,29 +100,32 @@ impl Desk {
             ended: 0,
             revocations: 0,
             dropped: (0, 0),
+            seen: (0, 0),
             after: Vec::new(),
         };
-        match desk.take_over() {
+        match desk.look_around() {
             Ok(()) => Ok(desk),
-            Err(fault) => Err(desk.explain(fault)),
+            Err(error) => Err(desk.explain_sql(&error)),
         }
     }
 
-    fn take_over(&mut self) -> Outcome<()> {
-        self.begin()?;
-        self.bury_the_dead()?;
-        self.commit()?;
+    fn look_around(&mut self) -> rusqlite::Result<()> {
         self.count()?;
-        let mut queues = self.db.prepare(
-            "SELECT step, queue, max(turn) FROM task INDEXED BY task_ready WHERE state = 'QUEUED' GROUP BY queue, step",
-        )?;
-        let mut rows = queues.query([])?;
-        while let Some(row) = rows.next()? {
-            self.turn = self.turn.max(row.get(2)?);
-            if let Ok(queue) = QueueName::parse(&row.get::<_, String>(1)?) {
-                self.ready.note(row.get(0)?, &queue, 0);
+        self.depths.count(&self.db)?;
+        for queue in self.depths.queued() {
+            for step in Priority::STEPS {
+                let last = "SELECT max(turn) FROM task INDEXED BY task_ready \
+                    WHERE state = 'QUEUED' AND queue = ?1 AND step = ?2";
+                let last: Option<i64> = self.db.query_row(last, params![queue.as_str(), step], |row| row.get(0))?;
+                if let Some(last) = last {
+                    self.turn = self.turn.max(last);
+                    self.ready.note(step, &queue, 0);
+                }
             }
         }
+        let returned = "SELECT max(turn) FROM task INDEXED BY task_returned WHERE due_at IS NOT NULL AND turn > 0";
+        let returned: Option<i64> = self.db.query_row(returned, [], |row| row.get(0))?;
+        self.turn = self.turn.max(returned.unwrap_or_default());
         Ok(())
     }
 
@@ -162,9 +185,13 @@ impl Desk {
             match after {
                 After::Settled(id) => drop(self.claims.remove(&id)),
                 After::PutBack(id) => self.unclaim(&id),
-                After::Ended(id) => self.watchers.wake(&id),
+                After::Ended(id) => self.watchers.ended(&id),
+                After::Changed(id) => self.watchers.changed(&id),
+                After::Moved(queue, by) => self.depths.moved(&queue, by),
+                After::Paused(queue, paused) => self.depths.set_paused(&queue, paused),
                 // Nobody listens: nobody runs anything.
                 After::Stop(id) => drop(self.stops.send(id)),
+                After::Checkpoint => self.checkpoint(),
             }
         }
         Ok(())
@@ -201,6 +228,30 @@ impl Desk {
         self.after.push(After::Ended(id.clone()));
     }
 
+    /// Something else about a task has changed.
+    pub fn has_changed(&mut self, id: &TaskId) {
+        self.after.push(After::Changed(id.clone()));
+    }
+
+    /// Messages of `queue` came or went.
+    pub fn moved(&mut self, queue: &QueueName, queued: i64, delayed: i64) {
+        self.after.push(After::Moved(queue.clone(), Count { queued, delayed }));
+    }
+
+    pub fn paused(&mut self, queue: &QueueName, paused: bool) {
+        self.after.push(After::Paused(queue.clone(), paused));
+    }
+
+    /// After this commit, see [`Self::checkpoint`].
+    pub fn checkpoint_after(&mut self) {
+        self.after.push(After::Checkpoint);
+    }
+
+    /// A claim was made: shows to those who watch, and to nobody else.
+    pub fn was_claimed(&self, id: &TaskId) {
+        self.watchers.changed(id);
+    }
+
     pub fn stop(&mut self, id: &TaskId) {
         self.after.push(After::Stop(id.clone()));
     }
@@ -217,6 +268,7 @@ impl Desk {
     fn unclaim(&mut self, id: &TaskId) {
         if let Some(claim) = self.claims.remove(id) {
             self.ready.note(claim.step, &claim.queue, claim.turn);
+            self.watchers.changed(id);
         }
     }
 

@@ -9,8 +9,8 @@ use chrono::Utc;
 use rusqlite::{OptionalExtension, params};
 
 use super::desk::Desk;
-use super::rows::{instant, micros};
-use crate::task::QueueName;
+use super::rows::{self, instant, micros};
+use crate::task::{QueueName, TaskId};
 
 /// How many messages become ready in one transaction.
 const AT_ONCE: i64 = 1_000;
@@ -18,8 +18,13 @@ const AT_ONCE: i64 = 1_000;
 impl Desk {
     /// The place at the end of its step for a message that is ready now.
     pub fn queue_up(&mut self, step: u8, queue: &QueueName) -> i64 {
+        let turn = self.next_turn();
+        self.ready.note(step, queue, turn);
+        turn
+    }
+
+    fn next_turn(&mut self) -> i64 {
         self.turn += 1;
-        self.ready.note(step, queue, self.turn);
         self.turn
     }
 
@@ -37,19 +42,24 @@ impl Desk {
         self.next_due.map(|due| (instant(due) - Utc::now()).to_std().unwrap_or_default())
     }
 
-    /// Makes ready what is due.
+    /// Makes ready what is due. What was put back for a while has kept its turn.
     pub fn promote(&mut self) -> rusqlite::Result<()> {
-        let due: Vec<(i64, u8, String)> = self
+        let due: Vec<(i64, TaskId, u8, QueueName, i64)> = self
             .db
-            .prepare_cached("SELECT seq, step, queue FROM task WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
-            .query_map(params![micros(Utc::now()), AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .prepare_cached("SELECT seq, id, step, queue, turn FROM task WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
+            .query_map(params![micros(Utc::now()), AT_ONCE], |row| {
+                Ok((row.get(0)?, rows::name(row, 1)?, row.get(2)?, rows::name(row, 3)?, row.get(4)?))
+            })?
             .collect::<rusqlite::Result<_>>()?;
-        for (seq, step, queue) in due {
-            let turn = QueueName::parse(&queue).map_or(0, |queue| self.queue_up(step, &queue));
+        for (seq, id, step, queue, turn) in due {
+            let turn = if turn > 0 { turn } else { self.next_turn() };
+            self.ready.note(step, &queue, turn);
             self.execute(
                 "UPDATE task SET state = 'QUEUED', due_at = NULL, turn = ?2 WHERE seq = ?1",
                 params![seq, turn],
             )?;
+            self.moved(&queue, 1, -1);
+            self.has_changed(&id);
         }
         self.find_next_due()
     }

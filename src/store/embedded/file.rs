@@ -1,13 +1,20 @@
 //! The database file: opening it, bringing its schema up to date, and saying plainly what is wrong with it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::store::Error;
+use crate::store::{Durability, Error};
 
 /// Each step brings the schema one version further; the version of a file is how many it has had.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
+
+/// The most of the write-ahead log that stays on the disk once its content is in the database, in bytes.
+const LOG_KEPT: i64 = 64 << 20;
+
+/// How long a connection waits for another program to let go of the file.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a command of this room failed.
 pub enum Fault {
@@ -44,8 +51,16 @@ impl File {
     }
 
     /// The writer's connection, with the schema of this version.
-    pub fn open(&self) -> Result<Connection, Error> {
-        self.try_open().map_err(|fault| self.explain(fault))
+    pub fn open(&self, durability: Durability) -> Result<Connection, Error> {
+        self.try_open(durability).map_err(|fault| self.explain(fault))
+    }
+
+    /// Where it is noted which tasks run; `None` in memory.
+    pub fn beside(&self) -> Option<PathBuf> {
+        let Self::On(path) = self else { return None };
+        let mut name = path.file_name()?.to_owned();
+        name.push("-running");
+        Some(path.with_file_name(name))
     }
 
     /// One more connection, which only reads.
@@ -58,38 +73,55 @@ impl File {
         open().map_err(|fault| self.explain(fault))
     }
 
+    /// A connection beside those of another process, which changes nothing.
+    pub fn open_to_copy(&self) -> Result<Connection, Error> {
+        let open = || {
+            let db = self.connect_with(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            if self.version(&db)? == 0 {
+                return Err(self.refuse("is no store of umbel".to_owned()));
+            }
+            Ok(db)
+        };
+        open().map_err(|fault| self.explain(fault))
+    }
+
     fn connect(&self) -> Outcome<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        self.connect_with(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    fn connect_with(&self, flags: OpenFlags) -> Outcome<Connection> {
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = match self {
             Self::On(path) => Connection::open_with_flags(path, flags)?,
             Self::InMemory(name) => Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_URI)?,
         };
-        db.busy_timeout(std::time::Duration::from_secs(10))?;
+        db.busy_timeout(PATIENCE)?;
         db.set_prepared_statement_cache_capacity(64);
         Ok(db)
     }
 
-    fn try_open(&self) -> Outcome<Connection> {
+    fn try_open(&self, durability: Durability) -> Outcome<Connection> {
         let mut db = self.connect()?;
+        // Only heeded while the file is still empty.
+        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-        // Each commit reaches the disk before its callers hear of it.
-        db.pragma_update(None, "synchronous", "FULL")?;
+        // What a commit waits for before its callers hear of it.
+        let synchronous = match durability {
+            Durability::Full => "FULL",
+            Durability::Fast => "NORMAL",
+        };
+        db.pragma_update(None, "synchronous", synchronous)?;
         // Ids are random, so that each push touches another page of their index: keep those at hand (KiB).
         db.pragma_update(None, "cache_size", -32_768)?;
         // Pages; a hot page is then copied into the file once for many commits.
         db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        db.query_row(&format!("PRAGMA journal_size_limit = {LOG_KEPT}"), [], |_| Ok(()))?;
         self.migrate(&mut db)?;
         Ok(db)
     }
 
     fn migrate(&self, db: &mut Connection) -> Outcome<()> {
-        let version: usize = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
-        if version > STEPS.len() {
-            return Err(self.refuse(format!(
-                "was written by a newer umbel (its schema is {version}, this one knows {}); use that one or another file",
-                STEPS.len()
-            )));
-        }
+        let version = self.version(db)?;
         let tables: u32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
         if version == 0 && tables > 0 {
             return Err(self.refuse("is an SQLite database of another program; use another file".to_owned()));
@@ -100,6 +132,18 @@ impl File {
         }
         change.pragma_update(None, "user_version", STEPS.len() as u32)?;
         Ok(change.commit()?)
+    }
+
+    // How many steps the file has had: 0 for an empty one, and for those of other programs.
+    fn version(&self, db: &Connection) -> Outcome<usize> {
+        let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
+        if version > STEPS.len() {
+            return Err(self.refuse(format!(
+                "was written by a newer umbel (its schema is {version}, this one knows {}); use that one or another file",
+                STEPS.len()
+            )));
+        }
+        Ok(version)
     }
 
     fn refuse(&self, why: String) -> Fault {
@@ -118,12 +162,18 @@ impl File {
         let away = |what: &str| Error::Away { reason: format!("{self} {what} ({error})") };
         let broken = |what: &str| anyhow::anyhow!("{self} {what} ({error})").into();
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => away("cannot grow: the disk is full"),
-            Some(ErrorCode::SystemIoFailure) => away("cannot be read or written"),
+            Some(ErrorCode::DiskFull) => {
+                let way_out = "the disk is full; what was stored is safe, and work goes on once there is room";
+                Error::Full { reason: format!("{self} cannot grow: {way_out} ({error})") }
+            }
+            Some(ErrorCode::SystemIoFailure) => away("cannot be read or written: look at its disk, quota and mount"),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => away("is locked by another program"),
-            Some(ErrorCode::ReadOnly) => broken("cannot be written: the file or its folder is read-only"),
-            Some(ErrorCode::CannotOpen) => broken("cannot be opened: look at its folder and its permissions"),
-            Some(ErrorCode::PermissionDenied) => broken("cannot be opened: permission denied"),
+            Some(ErrorCode::ReadOnly) => {
+                away("cannot be written: its disk, its folder or the file is read-only; make it writable")
+            }
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                away("cannot be opened: look at its folder and at the permissions of both")
+            }
             Some(ErrorCode::NotADatabase) => broken("is no SQLite database; use another file"),
             Some(ErrorCode::DatabaseCorrupt) => broken("is damaged; restore it from a backup or use another file"),
             _ => broken("failed"),

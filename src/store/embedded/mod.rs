@@ -7,35 +7,51 @@
 //!
 //! Nothing here may block a runtime's thread, and nothing may be answered before it is committed.
 
+mod backup;
 mod claims;
+mod cursor;
+mod deaths;
+mod depths;
 mod desk;
 mod due;
 mod file;
 mod history;
 mod kv;
+mod purge;
 mod queue;
 mod readers;
 mod ready;
 mod results;
+mod roster;
 mod rows;
+mod running;
 mod sending;
 mod settling;
+mod sources;
 mod ticks;
+mod tidying;
+mod watchers;
+mod way;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use crate::store::{Lock, Result, Settings, Stores};
 use crate::task::TaskId;
 use claims::Claims;
+use depths::Depths;
 use desk::Desk;
 use file::File;
 use readers::Readers;
-use results::Watchers;
+use roster::Present;
+use watchers::Watchers;
 use writer::Writer;
+
+pub use backup::backup;
 
 /// How many terminations a slow reader may be behind before it misses some.
 const STOPS_KEPT: usize = 1_024;
@@ -45,7 +61,11 @@ struct Embedded {
     writer: Writer,
     readers: Readers,
     claims: Arc<Claims>,
+    depths: Arc<Depths>,
     watchers: Arc<Watchers>,
+    present: Present,
+    /// How long a worker is there that was not heard of again.
+    lease: Duration,
     stops: broadcast::Sender<TaskId>,
     lock: Option<Arc<Lock>>,
 }
@@ -72,11 +92,13 @@ impl Embedded {
     fn start(file: &File, lock: Option<Arc<Lock>>, settings: Settings) -> Result<Arc<Self>> {
         let watchers = Arc::new(Watchers::default());
         let stops = broadcast::Sender::new(STOPS_KEPT);
-        let desk = Desk::open(file.clone(), file.open()?, settings, watchers.clone(), stops.clone())?;
-        let claims = desk.claims.clone();
+        let (db, lease) = (file.open(settings.durability)?, settings.lease);
+        let desk = Desk::open(file.clone(), db, settings, watchers.clone(), stops.clone())?;
+        let (claims, depths) = (desk.claims.clone(), desk.depths.clone());
         let readers = Readers::start(file)?;
         let writer = Writer::start(desk)?;
-        Ok(Arc::new(Self { writer, readers, claims, watchers, stops, lock }))
+        let present = Present::default();
+        Ok(Arc::new(Self { writer, readers, claims, depths, watchers, present, lease, stops, lock }))
     }
 
     fn stores(self: Arc<Self>) -> Stores {

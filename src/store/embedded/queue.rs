@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::Utc;
-use rusqlite::{Connection, params};
 use tokio::sync::{broadcast, oneshot};
 
 use super::Embedded;
 use super::desk::Desk;
-use super::file::Outcome;
+use super::purge::From;
 use super::ready::Claimer;
 use super::writer::Command;
 use crate::store::{
@@ -17,8 +16,8 @@ use crate::store::{
 };
 use crate::task::{Message, QueueName, TaskId};
 
-/// How many messages one transaction of a purge removes: others may go between.
-const PURGE: usize = 1_000;
+/// How long old things are dropped at a time; the rest waits for the next time.
+const TIDYING: Duration = Duration::from_secs(2);
 /// So far away that nobody lives to see it.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -50,14 +49,21 @@ impl Queue for Embedded {
         self.writer.write(move |desk| desk.acknowledge(&receipt)).await
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>, _wait: Duration) -> Result<()> {
+    async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> Result<()> {
         let receipts: Vec<Receipt> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
-        self.writer.write(move |desk| desk.return_all(&receipts, Utc::now())).await
+        receipts.iter().for_each(|receipt| self.claims.has_stopped(receipt));
+        self.writer.write(move |desk| desk.atomically(|desk| desk.return_all(&receipts, wait, Utc::now()))).await
     }
 
-    // Nobody else can take a claim, so that no receipt is ever lost here.
+    fn started(&self, receipt: &Receipt) {
+        self.claims.started(receipt);
+    }
+
+    // Nobody else can take a claim, so that no receipt is ever lost here. Others go between two steps.
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
-        self.writer.write(|desk| desk.sweep(Utc::now())).await?;
+        self.writer.write(Desk::mark_claimed).await?;
+        let began = Instant::now();
+        while self.writer.write(|desk| desk.tidy(Utc::now())).await? && began.elapsed() < TIDYING {}
         Ok(Vec::new())
     }
 
@@ -75,39 +81,30 @@ impl Queue for Embedded {
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth> {
-        let (claims, queue) = (self.claims.clone(), queue.clone());
-        self.readers
-            .read(move |db| {
-                let claimed = claims.count(&queue);
-                let (queued, delayed) = count(db, &queue)?;
-                let ready = queued.unsigned_abs().saturating_sub(claimed);
-                Ok(Depth { ready, delayed: delayed.unsigned_abs(), claimed })
-            })
-            .await
+        Ok(self.depths.depth(queue, &self.claims))
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         let mut purged = 0;
+        let mut from = From::default();
         loop {
             let queue = queue.clone();
-            let some = self.writer.write(move |desk| desk.purge(&queue)).await?;
-            purged += some as u64;
-            if some < PURGE {
-                return Ok(purged);
+            let (some, next) = self.writer.write(move |desk| desk.atomically(|desk| desk.purge(&queue, from))).await?;
+            purged += some;
+            match next {
+                Some(next) => from = next,
+                None => return Ok(purged),
             }
         }
     }
 
-    fn started(&self, _receipt: &Receipt) {
-        todo!("deaths")
-    }
-
     async fn queues(&self) -> Result<Vec<QueueFacts>> {
-        todo!("queues")
+        Ok(self.depths.facts(&self.claims))
     }
 
-    async fn pause(&self, _queue: &QueueName, _paused: bool) -> Result<()> {
-        todo!("pause")
+    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<()> {
+        let queue = queue.clone();
+        self.writer.write(move |desk| desk.pause(&queue, paused)).await
     }
 
     // Every row was a message when it was stored.
@@ -117,35 +114,5 @@ impl Queue for Embedded {
 
     async fn ping(&self) -> Result<()> {
         self.writer.write(|_| Ok(())).await
-    }
-}
-
-fn count(db: &Connection, queue: &QueueName) -> rusqlite::Result<(i64, i64)> {
-    let count = |sql: &str| db.prepare_cached(sql)?.query_row([queue.as_str()], |row| row.get(0));
-    Ok((
-        count("SELECT count(*) FROM task INDEXED BY task_ready WHERE state = 'QUEUED' AND queue = ?1")?,
-        count("SELECT count(*) FROM task WHERE due_at IS NOT NULL AND queue = ?1")?,
-    ))
-}
-
-impl Desk {
-    fn purge(&self, queue: &QueueName) -> Outcome<usize> {
-        let mut doomed = Vec::new();
-        for waiting in ["INDEXED BY task_ready WHERE state = 'QUEUED'", "WHERE due_at IS NOT NULL"] {
-            let mut look = self.db.prepare_cached(&format!("SELECT seq FROM task {waiting} AND queue = ?1"))?;
-            let mut rows = look.query([queue.as_str()])?;
-            while doomed.len() < PURGE
-                && let Some(row) = rows.next()?
-            {
-                let seq = row.get(0)?;
-                if !self.claims.has(seq) {
-                    doomed.push(seq);
-                }
-            }
-        }
-        for seq in &doomed {
-            self.execute("DELETE FROM task WHERE seq = ?1", params![seq])?;
-        }
-        Ok(doomed.len())
     }
 }

@@ -13,10 +13,10 @@ use rusqlite::params;
 use tokio::sync::oneshot;
 
 use super::desk::Desk;
-use super::rows::{self, MESSAGE, MESSAGE_COLUMNS};
+use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, micros};
 use super::writer::Command;
-use crate::store::{Delivery, Queues, Receipt, Result};
-use crate::task::{Priority, QueueName};
+use crate::store::{Delivery, Queues, Receipt, Result, SUSPECTED_FOR};
+use crate::task::{Priority, QueueName, Timestamp};
 
 /// Where ready messages may be.
 #[derive(Default)]
@@ -136,7 +136,8 @@ impl Desk {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
-        let looked = self.ready.of_step(step, queues);
+        let mut looked = self.ready.of_step(step, queues);
+        self.depths.retain_claimable(&mut looked);
         for (queue, from) in &looked {
             self.find_in(step, queue, *from, max, &mut found)?;
         }
@@ -181,13 +182,20 @@ impl Desk {
         Ok(())
     }
 
+    fn deaths_of(&self, seq: i64, now: Timestamp) -> u32 {
+        let counts_from = micros(now - SUSPECTED_FOR);
+        self.deaths.get(&seq).map_or(0, |deaths| deaths.iter().filter(|at| **at > counts_from).count() as u32)
+    }
+
     // `None` for a row that cannot be read: someone else wrote it.
     fn hand_out(&self, found: &Found) -> rusqlite::Result<Option<Delivery>> {
         let mut row = self.db.prepare_cached(&HAND_OUT)?;
         match row.query_row([found.seq], |row| Ok((rows::message(row)?, row.get(MESSAGE_COLUMNS)?))) {
             Ok((message, redelivered)) => {
-                let receipt = self.claims.add(&message, found.seq, found.turn, redelivered, Utc::now());
-                Ok(Some(Delivery { message, receipt, redelivered, deaths: 0 }))
+                let now = Utc::now();
+                let receipt = self.claims.add(&message, found.seq, found.turn, redelivered, now);
+                self.was_claimed(&message.id);
+                Ok(Some(Delivery { message, receipt, redelivered, deaths: self.deaths_of(found.seq, now) }))
             }
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
                 tracing::error!(seq = found.seq, %error, "a row of the store is no message; it is left where it is");

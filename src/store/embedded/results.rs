@@ -1,12 +1,10 @@
-//! What came of tasks, and those who wait for it.
+//! What came of tasks.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::Embedded;
 use super::claims::Claims;
@@ -16,49 +14,10 @@ use super::rows::{self, MESSAGE, RUN};
 use crate::store::{Receipt, Result, Results};
 use crate::task::{Progress, Run, TaskId};
 
-/// Who waits for the end of which task; only as many as wait now.
-#[derive(Default)]
-pub struct Watchers(Mutex<HashMap<TaskId, Arc<Notify>>>);
-
-impl Watchers {
-    /// Wakes everyone who waits for `id`.
-    pub fn wake(&self, id: &TaskId) {
-        if let Some(bell) = self.bells().get(id) {
-            bell.notify_waiters();
-        }
-    }
-
-    fn watch(self: &Arc<Self>, id: &TaskId) -> Watch {
-        let bell = self.bells().entry(id.clone()).or_default().clone();
-        Watch { watchers: self.clone(), id: id.clone(), bell }
-    }
-
-    fn bells(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, Arc<Notify>>> {
-        self.0.lock().expect("nothing panics while it holds the watchers")
-    }
-}
-
-/// One who waits; the last one to go for a task clears its place.
-struct Watch {
-    watchers: Arc<Watchers>,
-    id: TaskId,
-    bell: Arc<Notify>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut bells = self.watchers.bells();
-        // This one's and the map's own: nobody else waits.
-        if Arc::strong_count(&self.bell) == 2 {
-            bells.remove(&self.id);
-        }
-    }
-}
-
 #[async_trait]
 impl Results for Embedded {
-    async fn changes(&self, _id: &TaskId) -> Result<tokio::sync::watch::Receiver<u64>> {
-        todo!("changes")
+    async fn changes(&self, id: &TaskId) -> Result<watch::Receiver<u64>> {
+        Ok(self.watchers.changes(id))
     }
 
     async fn load(&self, id: &TaskId) -> Result<Option<Run>> {
@@ -93,7 +52,9 @@ impl Results for Embedded {
 
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()> {
         // A void receipt belongs to an attempt that nobody watches any more.
-        self.claims.with(receipt, |claim| claim.progress = Some(progress));
+        if self.claims.with(receipt, |claim| claim.progress = Some(progress)).is_some() {
+            self.watchers.changed(&receipt.id);
+        }
         Ok(())
     }
 }
@@ -113,6 +74,7 @@ impl Desk {
         let sql = "DELETE FROM task WHERE id = ?1 AND finished_at IS NOT NULL";
         let dropped = self.execute(sql, [id.as_str()])?;
         self.ended -= dropped as i64;
+        self.has_changed(id);
         Ok(dropped > 0)
     }
 }

@@ -20,6 +20,10 @@ pub const MESSAGE_COLUMNS: usize = 19;
 /// The columns that [`run`] reads after those of the message.
 pub const RUN: &str = "state, queued_at, started_at, finished_at, worker, code, result, error, log, children";
 
+/// The same without the log, which a list does not show.
+pub const LISTED: &str =
+    "state, queued_at, started_at, finished_at, worker, code, result, error, NULL AS log, children";
+
 /// Microseconds since 1970.
 pub fn micros(time: Timestamp) -> i64 {
     time.timestamp_micros()
@@ -136,7 +140,8 @@ fn read_json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Resu
     serde_json::from_str(text).map(Some).map_err(|error| unreadable(index, error))
 }
 
-fn name<T: TryFrom<String>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
+/// The checked name in column `index`.
+pub fn name<T: TryFrom<String>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
 where
     T::Error: std::fmt::Display,
 {

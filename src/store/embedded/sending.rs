@@ -72,9 +72,12 @@ impl Desk {
         if inserted == 0 {
             return Err(Error::DuplicateId { id: message.id.clone() }.into());
         }
-        if revoked {
-            self.has_ended(&message.id);
+        match place.state {
+            State::Revoked => self.has_ended(&message.id),
+            State::Queued => self.moved(&message.queue, 1, 0),
+            _ => self.moved(&message.queue, 0, 1),
         }
+        self.has_changed(&message.id);
         Ok(())
     }
 

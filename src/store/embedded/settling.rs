@@ -1,6 +1,7 @@
 //! What the writer does to end, to give back and to revoke deliveries.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 
@@ -9,7 +10,7 @@ use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, json, micros};
 use crate::store::{Attempt, Ending, Receipt, Revoked, Settled, Settlement};
-use crate::task::{Failure, Message, State, TaskId, Timestamp};
+use crate::task::{Failure, Message, QueueName, State, TaskId, Timestamp};
 
 static RETRY: LazyLock<String> = LazyLock::new(|| {
     let message =
@@ -25,24 +26,29 @@ pub fn revoked_error(reason: &str) -> Failure {
     Failure::celery("TaskRevokedError", reason)
 }
 
+// The row of a claim.
+struct Row {
+    seq: i64,
+    queue: QueueName,
+}
+
 impl Desk {
     /// Ends a delivery in one step, see [`Settlement`].
     pub fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Outcome<Settled> {
         let Settlement { delivery, ending, attempt, follow_ups } = settlement;
-        let Some((seq, revoked)) = self.claims.with(&delivery.receipt, |claim| (claim.seq, claim.revoked)) else {
-            return Ok(Settled::LeaseLost);
-        };
+        let look = |claim: &mut Claim| (Row { seq: claim.seq, queue: claim.queue.clone() }, claim.revoked);
+        let Some((row, revoked)) = self.claims.with(&delivery.receipt, look) else { return Ok(Settled::LeaseLost) };
         let id = &delivery.receipt.id;
         let ending = match ending {
             Ending::Retry { .. } if revoked => Ending::Revoked { reason: "revoked" },
             ending => ending,
         };
         if follow_ups.is_empty() {
-            self.end(seq, id, ending, &attempt, now)?;
+            self.end(&row, id, ending, &attempt, now)?;
         } else {
             self.atomically(|desk| {
                 follow_ups.iter().try_for_each(|message| desk.push_unless_known(message, now))?;
-                desk.end(seq, id, ending, &attempt, now)
+                desk.end(&row, id, ending, &attempt, now)
             })?;
         }
         self.settled(id);
@@ -50,9 +56,9 @@ impl Desk {
     }
 
     // One statement, so that it succeeds or changes nothing.
-    fn end(&mut self, seq: i64, id: &TaskId, ending: Ending, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
+    fn end(&mut self, row: &Row, id: &TaskId, ending: Ending, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
         let (state, result, error) = match ending {
-            Ending::Retry { next, why } => return self.retry(seq, &next, &why, attempt, now),
+            Ending::Retry { next, why } => return self.retry(row, &next, &why, attempt, now),
             Ending::Success { result } => (State::Success, result, None),
             Ending::Failure(why) => (State::Failure, None, Some(why)),
             Ending::Revoked { reason } => (State::Revoked, None, Some(revoked_error(reason))),
@@ -62,7 +68,7 @@ impl Desk {
             "UPDATE task SET state = ?2, result = ?3, error = ?4, started_at = ?5, finished_at = ?6, worker = ?7, \
              code = ?8, log = ?9, children = ?10 WHERE seq = ?1",
             params![
-                seq,
+                row.seq,
                 state.as_str(),
                 result.as_deref().map(|result| result.get()),
                 error.map(|error| json(&error)),
@@ -74,17 +80,18 @@ impl Desk {
                 children
             ],
         )?;
+        self.moved(&row.queue, -1, 0);
         self.has_ended(id);
         Ok(())
     }
 
-    fn retry(&mut self, seq: i64, next: &Message, why: &Failure, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
+    fn retry(&mut self, row: &Row, next: &Message, why: &Failure, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
         // Shown as RETRY until it becomes ready, even if that is at once.
         let due = micros(next.due_at().unwrap_or(now));
         let (log, children) = rows::notes(attempt);
         let mut update = self.db.prepare_cached(&RETRY)?;
         rows::bind_message(&mut update, next)?;
-        update.raw_bind_parameter(MESSAGE_COLUMNS + 1, seq)?;
+        update.raw_bind_parameter(MESSAGE_COLUMNS + 1, row.seq)?;
         update.raw_bind_parameter(MESSAGE_COLUMNS + 2, State::Retry.as_str())?;
         update.raw_bind_parameter(MESSAGE_COLUMNS + 3, next.priority.step())?;
         update.raw_bind_parameter(MESSAGE_COLUMNS + 4, 0)?;
@@ -97,6 +104,9 @@ impl Desk {
         update.raw_bind_parameter(MESSAGE_COLUMNS + 11, children)?;
         update.raw_execute()?;
         drop(update);
+        self.moved(&row.queue, -1, 0);
+        self.moved(&next.queue, 0, 1);
+        self.has_changed(&next.id);
         self.delay(due);
         Ok(())
     }
@@ -110,22 +120,37 @@ impl Desk {
     }
 
     /// See [`crate::store::Queue::put_back`]. Receipts that are void are passed over.
-    pub fn return_all(&mut self, receipts: &[Receipt], now: Timestamp) -> Outcome<()> {
+    pub fn return_all(&mut self, receipts: &[Receipt], wait: Duration, now: Timestamp) -> Outcome<()> {
         for receipt in receipts {
-            let look =
-                |claim: &mut Claim| (claim.seq, claim.revoked, claim.marked || claim.acknowledged, claim.redelivered);
-            let Some((seq, revoked, written, redelivered)) = self.claims.with(receipt, look) else { continue };
+            let look = |claim: &mut Claim| {
+                let row = Row { seq: claim.seq, queue: claim.queue.clone() };
+                (row, claim.revoked, claim.marked || claim.acknowledged, claim.redelivered)
+            };
+            let Some((row, revoked, written, redelivered)) = self.claims.with(receipt, look) else { continue };
             if revoked {
-                self.end(seq, &receipt.id, Ending::Revoked { reason: "revoked" }, &Attempt::default(), now)?;
+                self.end(&row, &receipt.id, Ending::Revoked { reason: "revoked" }, &Attempt::default(), now)?;
                 self.settled(&receipt.id);
                 continue;
             }
             if written {
                 let sql = "UPDATE task SET held = ?2, acknowledged = 0 WHERE seq = ?1";
-                self.execute(sql, params![seq, redelivered])?;
+                self.execute(sql, params![row.seq, redelivered])?;
             }
-            self.put_back(&receipt.id);
+            match now.checked_add_signed(chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX)) {
+                _ if wait.is_zero() => self.put_back(&receipt.id),
+                due => self.put_back_until(&row, &receipt.id, micros(due.unwrap_or(Timestamp::MAX_UTC)))?,
+            }
         }
+        Ok(())
+    }
+
+    // It keeps its turn, so that it is among the first once it is ready.
+    fn put_back_until(&mut self, row: &Row, id: &TaskId, due: i64) -> Outcome<()> {
+        self.execute("UPDATE task SET state = 'SCHEDULED', due_at = ?2 WHERE seq = ?1", params![row.seq, due])?;
+        self.moved(&row.queue, -1, 1);
+        self.has_changed(id);
+        self.settled(id);
+        self.delay(due);
         Ok(())
     }
 
@@ -135,6 +160,7 @@ impl Desk {
             // Written down, so that it is not redelivered after a crash either.
             self.execute("UPDATE task SET revoked = 1 WHERE seq = ?1", [seq])?;
             self.claims.with_id(id, |claim| claim.revoked = true);
+            self.has_changed(id);
             if terminate {
                 self.stop(id);
             }
@@ -142,16 +168,18 @@ impl Desk {
         }
         let known = self
             .db
-            .prepare_cached("SELECT state FROM task WHERE id = ?1")?
-            .query_row([id.as_str()], |row| rows::state(row, 0))
+            .prepare_cached("SELECT state, queue FROM task WHERE id = ?1")?
+            .query_row([id.as_str()], |row| Ok((rows::state(row, 0)?, rows::name(row, 1)?)))
             .optional()?;
         match known {
-            Some(state) if state.is_final() => Ok(Revoked::TooLate(state)),
-            Some(_) => {
+            Some((state, _)) if state.is_final() => Ok(Revoked::TooLate(state)),
+            Some((state, queue)) => {
                 self.execute(
                     "UPDATE task SET state = 'REVOKED', due_at = NULL, error = ?2, finished_at = ?3 WHERE id = ?1",
                     params![id.as_str(), json(&revoked_error("revoked")), micros(now)],
                 )?;
+                let queued = i64::from(state == State::Queued);
+                self.moved(&queue, -queued, queued - 1);
                 self.has_ended(id);
                 Ok(Revoked::BeforeStart)
             }

@@ -1,10 +1,16 @@
 //! What only this store promises; the promises of every store are in `tests/stores/`.
 
+mod deaths;
+mod faults;
+mod tidying;
+
 use std::time::Duration;
 
+use chrono::Utc;
+
 use super::*;
-use crate::store::{Attempt, Delivery, Ending, Error, Queues, Settled, Settlement};
-use crate::task::{Message, NewMessage, State, to_json};
+use crate::store::{Attempt, Delivery, Ending, Error, Queues, Settled, Settlement, Source};
+use crate::task::{Message, NewMessage, QueueName, State, to_json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -19,8 +25,12 @@ fn refusal(folder: &tempfile::TempDir) -> String {
     }
 }
 
+fn draft(id: &str) -> NewMessage {
+    NewMessage { id: Some(TaskId::parse(id).unwrap()), task: "math.add".into(), ..NewMessage::default() }
+}
+
 fn message(id: &str) -> Message {
-    NewMessage { id: Some(TaskId::parse(id).unwrap()), task: "math.add".into(), ..NewMessage::default() }.build()
+    draft(id).build()
 }
 
 fn success(delivery: &Delivery) -> Settlement {
@@ -130,7 +140,7 @@ async fn a_full_disk_loses_nothing_that_was_promised() {
     let not_settled = stores.queue.settle(full).await;
     limit_pages(&embedded, 1_000_000).await;
 
-    assert!(matches!(&not_settled, Err(Error::Away { reason }) if reason.contains("disk is full")), "{not_settled:?}");
+    assert!(matches!(&not_settled, Err(Error::Full { reason }) if reason.contains("disk is full")), "{not_settled:?}");
     assert!(stores.results.load(&TaskId::parse("follow-up").unwrap()).await.unwrap().is_none());
     assert_eq!(stores.queue.settle(success(&claimed[0])).await.unwrap(), Settled::Stored);
     assert!(sent.iter().any(|(_, stored)| stored.is_err()));

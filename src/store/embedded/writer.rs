@@ -123,7 +123,7 @@ fn serve(mut desk: Desk, inbox: &Receiver<Command>) {
 fn release(receipts: Vec<Receipt>) -> Work {
     Box::new(move |desk| {
         if let Ok(desk) = desk
-            && let Err(fault) = desk.return_all(&receipts, Utc::now())
+            && let Err(fault) = desk.return_all(&receipts, Duration::ZERO, Utc::now())
         {
             let error = desk.explain(fault);
             tracing::warn!(%error, "deliveries that nobody took stay claimed until the next start");

@@ -1,0 +1,89 @@
+//! Disks and files that are not as they should be: said in plain words, and nothing is corrupted.
+
+use std::io::{Seek, SeekFrom, Write};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_became_read_only_says_so_and_works_again_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = Embedded::start(&File::On(folder.path().join("umbel.db")), None, Settings::default()).unwrap();
+    let stores = embedded.clone().stores();
+    stores.queue.push(vec![message("m1")], None).await.unwrap();
+    let claimed = stores.queue.claim(&Queues::Every, 1, PATIENCE).await.unwrap();
+
+    let settlement = success(&claimed[0]);
+    let refused = embedded.writer.write(move |desk| {
+        // To SQLite this is what a disk is that was mounted read-only.
+        desk.db.pragma_update(None, "query_only", true)?;
+        let settled = desk.settle(settlement, Utc::now()).map_err(|fault| desk.explain(fault));
+        let pushed = desk.push(&[message("m2")], None, Utc::now()).map_err(|fault| desk.explain(fault));
+        desk.db.pragma_update(None, "query_only", false)?;
+        Ok([settled.map(drop), pushed.map(drop)])
+    });
+
+    for answer in refused.await.unwrap() {
+        assert!(
+            matches!(&answer, Err(Error::Away { reason }) if reason.contains("umbel.db` cannot be written")
+                && reason.contains("read-only")),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(stores.results.load(&claimed[0].message.id).await.unwrap().unwrap().state, State::Started);
+    assert_eq!(stores.queue.settle(success(&claimed[0])).await.unwrap(), Settled::Stored);
+    stores.queue.push(vec![message("m2")], None).await.unwrap();
+    assert_eq!(stores.queue.queues().await.unwrap()[0].depth.ready, 1);
+}
+
+#[test]
+fn a_damaged_file_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open_in(&folder).unwrap());
+    let path = folder.path().join("data/umbel.db");
+    let size = std::fs::metadata(&path).unwrap().len();
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(100)).unwrap();
+    file.write_all(&vec![0xa5; size as usize - 100]).unwrap();
+    drop(file);
+
+    let refused = refusal(&folder);
+
+    assert!(refused.contains("umbel.db` is damaged; restore it from a backup"), "{refused}");
+}
+
+#[test]
+fn a_folder_in_its_place_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("data/umbel.db")).unwrap();
+
+    let refused = refusal(&folder);
+
+    assert!(refused.contains("umbel.db` cannot be opened: look at its folder"), "{refused}");
+}
+
+#[test]
+fn a_running_file_that_cannot_be_opened_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("data/umbel.db-running")).unwrap();
+
+    let refused = refusal(&folder);
+
+    assert!(refused.contains("umbel.db-running` cannot be read and written"), "{refused}");
+}
+
+// A user who is root may write anywhere, so there is nothing to see.
+#[test]
+fn a_file_that_may_not_be_written_is_refused_by_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    drop(open_in(&folder).unwrap());
+    let path = folder.path().join("data/umbel.db");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
+    if std::fs::OpenOptions::new().write(true).open(&path).is_ok() {
+        return;
+    }
+
+    let refused = refusal(&folder);
+
+    assert!(refused.contains("umbel.db` cannot be written") && refused.contains("read-only"), "{refused}");
+}
