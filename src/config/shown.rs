@@ -42,6 +42,8 @@ pub(super) fn shown(settings: &Settings, layers: &Layers) -> Vec<Shown> {
             Json::Array(list) if form == Form::Toml && !list.is_empty() => {
                 rows.extend(list.iter().enumerate().map(|(n, value)| row(&[name, &n.to_string()], value)));
             }
+            // Not set, and without it nothing is bounded.
+            Json::Null => {}
             value => rows.push(row(&path, value)),
         }
     }
