@@ -120,12 +120,8 @@ pub trait Answer {
 impl Answer for () {}
 impl Answer for bool {}
 impl Answer for i64 {}
-
-impl Answer for TaskId {
-    fn weight(&self) -> usize {
-        self.as_str().len()
-    }
-}
+// Shared with the host, which keeps the ids of what was sent.
+impl Answer for TaskId {}
 
 impl Answer for Option<Json> {
     fn weight(&self) -> usize {
@@ -171,7 +167,7 @@ mod tests {
 
         let answer = outside(|| {
             kept = vec![0_u8; 10_000];
-            Ok(TaskId::parse("four").unwrap())
+            Ok(Some(crate::task::to_json(&1234)))
         });
 
         assert_eq!(held() - before, 4);
