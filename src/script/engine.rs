@@ -8,7 +8,7 @@ use super::{Level, limit};
 /// The deepest that functions may call each other. rhai's default differs between debug and release builds.
 ///
 /// A script meets this long before its thread's stack ends, which would end the process.
-const CALL_LEVELS: usize = 128;
+pub(super) const CALL_LEVELS: usize = 128;
 
 /// The deepest that an expression may be nested at module level, and in a function. rhai's default differs too.
 const EXPRESSION_DEPTH: (usize, usize) = (64, 32);

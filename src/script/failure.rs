@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
+use super::engine::CALL_LEVELS;
 use super::{Host, HostError, Script, brief, to_json};
 use crate::task::Failure;
 
@@ -95,6 +96,9 @@ pub(super) fn message(root: &EvalAltResult) -> String {
     match root {
         EvalAltResult::ErrorRuntime(value, _) => thrown(value.clone()).exc_message,
         EvalAltResult::ErrorFunctionNotFound(signature, _) => not_found(signature).exc_message,
+        EvalAltResult::ErrorStackOverflow(..) => {
+            format!("functions call each other more than {CALL_LEVELS} levels deep")
+        }
         EvalAltResult::ErrorDataRace(..) => {
             let why = "a closure uses a variable while a function or method works on it";
             format!("{why}: give the closure a copy, as in `let copy = list; list.map(|item| item + copy.len())`")

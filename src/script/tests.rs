@@ -487,3 +487,67 @@ fn a_traceback_leads_into_the_library_that_failed() {
 ZeroDivisionError: Division by zero: 6 / 0"
     );
 }
+
+fn outcome(source: &str, limits: Limits) -> Outcome {
+    let engine = equipped();
+    let call = Call { limits, ..call(script(&engine, source), "f", "[]", LONG) };
+    Pool::new(engine, "test", 1, limits.memory).start(call).finished.blocking_recv().unwrap().outcome.unwrap()
+}
+
+#[test]
+fn each_limit_is_a_failure_of_its_own_and_the_next_call_runs() {
+    let engine = equipped();
+    let pool = Pool::new(engine.clone(), "test", 1, MEMORY);
+    let endless =
+        "fn f() { loop { try { [1].map(|_x| { let s = \"a\"; loop { s += s; } }); } catch { } } } fn g() { 1 }";
+    let busy = "fn f() { loop { try { loop { } } catch { } } } fn g() { 1 }";
+    let nested = "fn f() { f() } fn g() { 1 }";
+    let memory = Limits { memory: ByteSize::mib(8), ..Limits::default() };
+    let operations = Limits { operations: Some(10_000), ..Limits::default() };
+    let time = Limits { time_limit: SHORT, ..Limits::default() };
+    for (source, limits, class, says) in [
+        (endless, memory, "MemoryError", "the memory limit of 8.0 MiB was exceeded"),
+        (busy, operations, "OperationLimitExceeded", "the limit of 10000 operations was exceeded"),
+        (busy, time, "TimeLimitExceeded", "the time limit of 30ms was exceeded"),
+        (nested, Limits::default(), "RecursionError", "more than 128 levels deep"),
+    ] {
+        let script = script(&engine, source);
+        let first = pool.start(Call { limits, ..call(script.clone(), "f", "[]", LONG) });
+        let next = pool.start(Call { limits, ..call(script, "g", "[]", LONG) });
+
+        let first = first.finished.blocking_recv().unwrap().outcome;
+        let Some(Outcome::OverLimit(why) | Outcome::Raised(why)) = first else { panic!("{first:?}") };
+        assert_eq!(why.exc_type, class);
+        assert!(why.exc_message.contains(says), "{}", why.exc_message);
+        let next = next.finished.blocking_recv().unwrap().outcome;
+        assert!(matches!(&next, Some(Outcome::Returned(json)) if json.get() == "1"), "{class}: {next:?}");
+    }
+}
+
+#[test]
+fn operations_are_counted_in_callbacks_too() {
+    let limits = Limits { operations: Some(10_000), ..Limits::default() };
+
+    let outcome = outcome("fn f() { let l = []; l.pad(1000, 1); for _i in 0..9 { l.map(|x| x + 1); } }", limits);
+
+    assert!(matches!(&outcome, Outcome::OverLimit(why) if why.exc_type == "OperationLimitExceeded"), "{outcome:?}");
+}
+
+#[test]
+fn a_soft_limit_is_told_once_and_may_be_caught() {
+    let limits = |time_limit| Limits { time_limit, soft_time_limit: Some(SHORT), ..Limits::default() };
+    let soft = "try { nap() } catch (e) { }";
+
+    let uncaught = outcome("fn f() { nap() }", limits(LONG));
+    let caught = outcome(&format!("fn f() {{ {soft} 5 }}"), limits(LONG));
+    let again = outcome(&format!("fn f() {{ {soft} nap() }}"), limits(2 * SHORT));
+    let deaf = outcome("fn f() { loop { } }", limits(2 * SHORT));
+
+    assert!(
+        matches!(&uncaught, Outcome::Raised(why) if why.exc_type == "SoftTimeLimitExceeded" && why.exc_module == "celery.exceptions"),
+        "{uncaught:?}"
+    );
+    assert!(matches!(&caught, Outcome::Returned(json) if json.get() == "5"), "{caught:?}");
+    assert!(matches!(&again, Outcome::OverLimit(why) if why.exc_type == "TimeLimitExceeded"), "{again:?}");
+    assert!(matches!(&deaf, Outcome::OverLimit(why) if why.exc_type == "TimeLimitExceeded"), "{deaf:?}");
+}
