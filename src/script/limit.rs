@@ -323,19 +323,29 @@ pub(super) fn current_host() -> Option<Arc<dyn Host>> {
 /// Never on a thread of the runtime, which would panic.
 pub fn wait_for<T>(runtime: &tokio::runtime::Handle, answer: impl Future<Output = T>) -> Option<T> {
     let (deadline, stop) = CURRENT.with(|current| (current.deadline.get(), current.stop.borrow().clone()));
-    runtime.block_on(async {
+    let ended = async {
         tokio::select! {
-            biased;
-            answer = answer => Some(answer),
-            () = async { if let Some(stop) = &stop { stop.stopped().await } else { std::future::pending().await } } => None,
+            () = async { if let Some(stop) = &stop { stop.stopped().await } else { std::future::pending().await } } => {}
             () = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
                     None => std::future::pending().await,
                 }
-            } => None,
+            } => {}
         }
-    })
+    };
+    let answer = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            () = ended => None,
+        }
+    });
+    if answer.is_none() {
+        // Now, because there may be no operation after this one.
+        CURRENT.with(Current::must_end);
+    }
+    answer
 }
 
 /// The time that the script on this thread has left; `None` where none runs.
