@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod new;
 mod send;
+mod token;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ enum Command {
     Check,
     /// Copies the embedded store into a new file, also while umbel runs.
     Backup { file: PathBuf },
+    /// Makes a token for those who use HTTP, and prints its table for `umbel.toml`.
+    Token(token::Making),
     /// Makes a folder to begin with.
     New { folder: PathBuf },
 }
@@ -96,7 +99,7 @@ pub fn main() -> ExitCode {
         // What came of the task is printed; its script's own lines follow from the run.
         Command::Call(_) => "warn,umbel::worker::journal=off",
         Command::Check => "off",
-        Command::Send(_) | Command::Backup { .. } | Command::New { .. } => "warn",
+        Command::Send(_) | Command::Backup { .. } | Command::New { .. } | Command::Token(_) => "warn",
     });
     match run(line) {
         Ok(code) => code,
@@ -137,6 +140,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Send(sending) => send::run(&settings(None)?, sending, json),
         Command::Check => check::run(&dir, settings(None), json),
         Command::Backup { file } => backup::run(&settings(None)?, &file, json),
+        Command::Token(making) => token::run(making, json),
         Command::New { folder } => new::run(&folder),
     }
 }

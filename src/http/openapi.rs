@@ -64,10 +64,17 @@ fn document() -> Value {
             continue;
         }
         operation["security"] = json!([{ "token": scopes }, {}]);
-        let refusals = [("401", "No token, or none that is known"), ("403", "The token lacks the scope, or the request is from another site")];
+        let refusals = [
+            ("401", "No token, or none that is known"),
+            ("403", "The token lacks the scope, or the request is from another site"),
+        ];
         for (status, why) in refusals {
             operation["responses"][status] = refusal(why);
         }
+    }
+    // Nothing is a body too, which the annotations cannot say.
+    for route in ["/api/tasks/{task}", "/api/tasks/{task}/revoke"] {
+        document["paths"][route]["post"]["requestBody"]["required"] = json!(false);
     }
     // What was looked for and not found, a WebSocket's route, left a null behind.
     let paths = document["paths"].as_object_mut().expect("a document has paths");
