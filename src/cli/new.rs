@@ -11,8 +11,10 @@ use anyhow::Context;
 #[error("`{}` is not an empty folder: name one that is not there yet", .0.display())]
 pub(super) struct NotEmpty(PathBuf);
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("tasks/hello.rhai", include_str!("new/hello.rhai")),
+    ("plugins/chat/plugin.toml", include_str!("../../plugins/chat/plugin.toml")),
+    ("plugins/chat/chat.rhai", include_str!("../../plugins/chat/chat.rhai")),
     ("schedules.toml", include_str!("new/schedules.toml")),
     ("umbel.toml", include_str!("new/umbel.toml")),
     (".gitignore", "data/\n"),
@@ -21,7 +23,8 @@ const FILES: [(&str, &str); 4] = [
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     make(folder)?;
     let name = folder.display();
-    eprintln!("made `{name}`; now:\n\n  umbel --dir {name} up\n  umbel --dir {name} send hello.greet world --wait");
+    let send = format!("umbel --dir {name} send hello.greet world --wait");
+    eprintln!("made `{name}`; now start it:\n\n  umbel --dir {name} up\n\nand in another terminal:\n\n  {send}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,16 +67,20 @@ mod tests {
     #[test]
     fn what_the_settings_file_shows_is_what_counts_without_it() {
         let folder = tempfile::tempdir().unwrap();
-        let shown: String = include_str!("new/umbel.toml")
-            .lines()
-            .filter_map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")))
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let text = include_str!("new/umbel.toml");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("# "));
+        let is_setting = |line: &&str| !line.starts_with(' ') && (line.contains(" = ") || line.starts_with('['));
+        let shown: String = lines.filter(is_setting).map(|line| format!("{line}\n")).collect();
         fs::write(folder.path().join("umbel.toml"), &shown).unwrap();
 
         let settings = Settings::load(folder.path(), &Flags::default()).unwrap();
 
-        assert!(shown.lines().count() > 5, "{shown}");
+        let readme = include_str!("../../README.md").lines().skip_while(|line| !line.starts_with("| setting"));
+        for row in readme.skip(2).take_while(|line| line.starts_with('|')) {
+            let name = row.split('`').nth(1).unwrap();
+            let name = name.rsplit('.').next().unwrap();
+            assert!(text.contains(&format!("# {name} ")) || text.contains(&format!("# [{name}]")), "it lacks `{name}`");
+        }
         let usual = Settings { folder: folder.path().to_owned(), slots: settings.slots, ..Settings::default() };
         assert_eq!(settings, usual);
     }
