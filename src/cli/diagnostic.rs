@@ -83,7 +83,7 @@ mod tests {
         );
 
         let whole = show(Severity::Error, &Broken::whole("tasks/a.rhai", "is not a file".into()), false);
-        assert_eq!(whole, "error: is not a file\n --> tasks/a.rhai");
+        assert_eq!(whole, "error: is not a file\n--> tasks/a.rhai");
     }
 
     #[test]

@@ -31,6 +31,8 @@ struct Workers {
 #[derive(Deserialize)]
 struct Queues {
     queues: Vec<Json>,
+    /// Messages that could not be read.
+    dead_letters: u64,
 }
 
 #[derive(Deserialize)]
@@ -55,11 +57,14 @@ pub(super) fn run(
         }
         None => {
             let Workers { workers } = door::read(&door.get("/api/workers")?)?;
-            let Queues { queues } = door::read(&door.get("/api/queues")?)?;
+            let Queues { queues, dead_letters } = door::read(&door.get("/api/queues")?)?;
             if json {
-                say(&json!({ "workers": workers, "queues": queues }).to_string())?;
+                say(&json!({ "workers": workers, "queues": queues, "dead_letters": dead_letters }).to_string())?;
             } else {
                 show(&workers, &queues)?;
+                if dead_letters > 0 {
+                    eprintln!("{dead_letters} messages could not be read and lie in the dead letters");
+                }
             }
         }
     }

@@ -53,11 +53,11 @@ impl Scripts {
         self.kept.retain(|_, kept| kept.asked);
     }
 
-    /// The latest good version of each file, by its name.
+    /// Every script of the last pass that could be loaded, by its file.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Script>> {
-        let sorted: BTreeMap<&String, &Arc<Script>> =
-            self.kept.iter().filter_map(|(file, kept)| Some((file, kept.good.as_ref()?))).collect();
-        sorted.into_values()
+        let loaded: BTreeMap<_, _> =
+            self.kept.iter().filter_map(|(file, kept)| Some((file, kept.result.as_ref().ok()?))).collect();
+        loaded.into_values()
     }
 
     /// The script of `file`, a path from the project's folder; its imports start from `folder`. The same as in the
