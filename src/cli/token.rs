@@ -11,7 +11,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::say;
+use super::paper::say;
 use crate::http::{Scope, Token};
 
 /// By this a token that was published by mistake is found.
