@@ -7,6 +7,7 @@ mod arguments;
 mod backup;
 mod bar;
 mod check;
+mod config;
 mod diagnostic;
 mod door;
 mod exit;
@@ -82,6 +83,12 @@ enum Command {
     Check(check::Checking),
     /// Copies the embedded store into a new file, also while umbel runs.
     Backup { file: PathBuf },
+    /// Shows every setting, and where its value came from.
+    Config {
+        /// Where HTTP would listen.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
     /// Makes a folder to begin with.
     New { folder: PathBuf },
     /// Prints the script that completes commands in a shell.
@@ -135,7 +142,8 @@ fn told(error: &anyhow::Error) -> String {
 
 fn run(line: Line) -> anyhow::Result<ExitCode> {
     let Line { dir, store, json, command } = line;
-    let settings = |listen| Settings::load(&dir, &Flags { store, listen });
+    let flags = |listen| Flags { store: store.clone(), listen };
+    let settings = |listen| Settings::load(&dir, &flags(listen));
     match command {
         Command::Up { listen } => {
             runtime()?.block_on(app::up(settings(listen)?, log::on_terminal()))?;
@@ -157,8 +165,9 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Pause(pausing) => operate::pause(pausing, true, || settings(None), json),
         Command::Resume(pausing) => operate::pause(pausing, false, || settings(None), json),
         Command::Schedules(looking) => schedules::run(&looking, &dir, json),
-        Command::Check(checking) => check::run(&checking, &dir, settings(None), json),
+        Command::Check(checking) => check::run(&checking, &dir, Settings::check(&dir, &flags(None)), json),
         Command::Backup { file } => backup::run(&settings(None)?, &file, json),
+        Command::Config { listen } => config::run(&dir, &flags(listen), json),
         Command::New { folder } => new::run(&folder),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Line::command(), "umbel", &mut io::stdout());

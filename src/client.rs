@@ -1,7 +1,7 @@
 //! Everybody's road to the queue: HTTP, beat, scripts and the command line submit, wait and revoke through here.
 //!
 //! A task is checked against the catalog before it is stored, so that a wrong name or argument is refused where it
-//! was written and not found out by a worker later.
+//! was written and not found out by a worker later. A task that somebody else has ([`Routes`]) is sent unseen.
 
 mod again;
 mod batch;
@@ -9,17 +9,20 @@ mod once;
 mod routes;
 mod values;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 
 pub use routes::{Route, Routes};
 
-use crate::plugin::{ArgumentError, Catalog, Catalogs};
+use crate::plugin::{ArgumentError, Catalog, Catalogs, Task};
 use crate::script::{HostError, Submission};
 use crate::store::{self, Filter, Page, Pushed, Revoked, Stores, Tick};
 use crate::task::{
-    BadName, Json, Message, NewMessage, Priority, QueueName, Run, State, TaskId, Timestamp, did_you_mean, to_json,
+    BadName, Json, Message, NewMessage, Options, Priority, QueueName, Run, State, TaskId, Timestamp, check_name,
+    did_you_mean, to_json,
 };
 
 pub use again::RetryError;
@@ -40,7 +43,7 @@ pub struct Request {
     pub eta: Option<Timestamp>,
     /// Not started later than this; `None` is what the task declares.
     pub expires: Option<Expires>,
-    /// `None` is the task's own queue.
+    /// `None` is where its route goes, else the task's own queue.
     pub queue: Option<QueueName>,
     /// `None` is the task's own.
     pub priority: Option<Priority>,
@@ -146,13 +149,19 @@ impl SubmitError {
 pub struct Client {
     stores: Stores,
     catalogs: Catalogs,
+    routes: Arc<Routes>,
     origin: String,
 }
 
 impl Client {
     /// `origin` is written into each message as who sent it.
     pub fn new(stores: Stores, catalogs: Catalogs, origin: String) -> Self {
-        Self { stores, catalogs, origin }
+        Self { stores, catalogs, routes: Arc::default(), origin }
+    }
+
+    /// The same, which sends tasks where `routes` say.
+    pub fn routed(self, routes: Routes) -> Self {
+        Self { routes: Arc::new(routes), ..self }
     }
 
     pub fn stores(&self) -> &Stores {
@@ -161,6 +170,17 @@ impl Client {
 
     pub fn catalogs(&self) -> &Catalogs {
         &self.catalogs
+    }
+
+    /// The queues in which the tasks of the current catalog are found, each once, sorted: their own, because foreign
+    /// senders know no routes, and those that routes give them. Not those of tasks that somebody else is to run.
+    pub fn queues(&self) -> Vec<QueueName> {
+        let catalog = self.catalogs.current();
+        let queues_of = |task: &Arc<Task>| match self.routes.of(&task.name) {
+            Some(route) if route.remote => vec![],
+            route => route.map(|route| route.queue.clone()).into_iter().chain([task.options.queue.clone()]).collect(),
+        };
+        catalog.tasks.values().flat_map(queues_of).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Checks and stores one task.
@@ -187,24 +207,34 @@ impl Client {
     }
 
     fn prepare(&self, catalog: &Catalog, request: Request) -> Result<Message, SubmitError> {
-        let Some(task) = catalog.task(&request.task) else {
-            let nearest = catalog.nearest(&request.task).map(str::to_owned);
-            return Err(SubmitError::UnknownTask { name: request.task, nearest });
-        };
         let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
         let kwargs: serde_json::Map<String, serde_json::Value> =
             read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
-        request.args.iter().try_for_each(|args| values::check(args, "args"))?;
-        request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
-        // The values are only counted here; who runs the task reads them.
-        let placed = args.iter().map(|_| ()).collect();
-        let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
-        task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
+        let route = self.routes.of(&request.task);
+        let options = if route.is_some_and(|route| route.remote) {
+            // Who has the task knows its arguments.
+            check_name(&request.task).map_err(|why| SubmitError::bad_name("task", why))?;
+            &Options::default()
+        } else {
+            let Some(task) = catalog.task(&request.task) else {
+                let nearest = catalog.nearest(&request.task).map(str::to_owned);
+                return Err(SubmitError::UnknownTask { name: request.task, nearest });
+            };
+            request.args.iter().try_for_each(|args| values::check(args, "args"))?;
+            request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
+            // The values are only counted here; who runs the task reads them.
+            let placed = args.iter().map(|_| ()).collect();
+            let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
+            task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
+            &task.options
+        };
+        // In Celery's order: the sender's word, the route, the task's own.
+        let queue = request.queue.or_else(|| route.map(|route| route.queue.clone()));
         let now = Utc::now();
         let expires = match request.expires {
             Some(Expires::At(time)) => Some(time),
             Some(Expires::After(wait)) => Some(after(now, wait)),
-            None => task.options.expires.map(|wait| after(now, wait)),
+            None => options.expires.map(|wait| after(now, wait)),
         };
         let (parent_id, root_id) = match request.parent {
             Some(parent) => (Some(parent.id.clone()), Some(parent.root_id.unwrap_or(parent.id))),
@@ -214,11 +244,11 @@ impl Client {
             id: request.id,
             args: request.args,
             kwargs: request.kwargs,
-            queue: request.queue.unwrap_or_else(|| task.options.queue.clone()),
-            priority: request.priority.unwrap_or(task.options.priority),
+            queue: queue.unwrap_or_else(|| options.queue.clone()),
+            priority: request.priority.unwrap_or(options.priority),
             eta: request.eta.or(request.countdown.map(|wait| after(now, wait))),
             expires,
-            ignore_result: Some(task.options.ignore_result),
+            ignore_result: Some(options.ignore_result),
             max_retries: request.max_retries,
             parent_id,
             root_id,

@@ -10,7 +10,7 @@ use chrono::Utc;
 use super::paper::{has_colours, say};
 use super::{diagnostic, runtime};
 use crate::beat::{self, Problem, Timetable};
-use crate::client::{Client, Request, SubmitError};
+use crate::client::{Client, Request, Routes, SubmitError};
 use crate::config::{Settings, broken_at};
 use crate::plugin::Loader;
 use crate::script::{self, Broken, Finding, Lint, Sent, Severity};
@@ -29,10 +29,10 @@ pub(super) struct Checking {
 pub(super) fn run(
     checking: &Checking,
     folder: &Path,
-    settings: Result<Settings, Broken>,
+    settings: Result<Settings, Vec<Broken>>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let Found { mut findings, looked_at } = runtime()?.block_on(look(folder, settings.err()))?;
+    let Found { mut findings, looked_at } = runtime()?.block_on(look(folder, settings))?;
     if !checking.files.is_empty() {
         let wanted: Vec<String> = checking.files.iter().map(|file| inside(folder, file)).collect();
         findings.retain(|finding| wanted.contains(&finding.at.file));
@@ -78,7 +78,9 @@ struct Found {
     looked_at: String,
 }
 
-async fn look(folder: &Path, settings: Option<Broken>) -> anyhow::Result<Found> {
+async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow::Result<Found> {
+    let (routes, mistakes) =
+        settings.map_or_else(|mistakes| (Routes::default(), mistakes), |settings| (settings.routes, Vec::new()));
     let path = folder.to_owned();
     let loading = tokio::task::spawn_blocking(move || {
         let mut loader = Loader::new(path);
@@ -90,9 +92,9 @@ async fn look(folder: &Path, settings: Option<Broken>) -> anyhow::Result<Found> 
     let catalog = catalogs.current();
     // A task or an entry is checked as what it will be: a task that somebody sends.
     let stores = store::open("memory:", folder, store::Settings::default()).await?;
-    let client = Client::new(stores, catalogs, String::new());
+    let client = Client::new(stores, catalogs, String::new()).routed(routes);
 
-    let mut findings: Vec<Finding> = settings.into_iter().map(|broken| error("settings", broken)).collect();
+    let mut findings: Vec<Finding> = mistakes.into_iter().map(|broken| error("settings", broken)).collect();
     findings.extend(catalog.broken.iter().cloned().map(|broken| error("not-loaded", broken)));
     findings.extend(in_scripts(&loader, &client));
     let (in_schedule, entries) = in_schedule(folder, &client);
@@ -178,6 +180,7 @@ fn places(text: &str) -> BTreeMap<String, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Flags;
 
     async fn found(files: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
@@ -186,7 +189,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let found = look(folder.path(), None).await.unwrap();
+        let found = look(folder.path(), Settings::check(folder.path(), &Flags::default())).await.unwrap();
         found.findings.iter().map(|finding| finding.at.to_string()).collect()
     }
 
@@ -201,7 +204,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_shipped_has_no_problems() {
-        let found = look(Path::new(env!("CARGO_MANIFEST_DIR")), None).await.unwrap();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = look(folder, Settings::check(folder, &Flags::default())).await.unwrap();
 
         assert_eq!(found.findings, []);
     }
@@ -246,6 +250,19 @@ mod tests {
                 "tasks/a.rhai:4:9: arguments for `a.f` are not valid: missing argument `x`",
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn a_remote_task_needs_no_script() {
+        let settings = "store = \"redis://localhost\"\n[routes]\n\"far.*\" = { queue = \"python\", remote = true }\n\
+                        \"near.*\" = { queue = \"near\" }";
+        let schedules =
+            "[a]\ntask = \"far.x\"\nschedule = \"10s\"\nargs = [1]\n\n[b]\ntask = \"near.x\"\nschedule = \"10s\"\n";
+
+        let found = found(&[("umbel.toml", settings), ("schedules.toml", schedules)]).await;
+
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("schedules.toml:6:2: [b]: no task named `near.x`"), "{found:?}");
     }
 
     #[tokio::test]

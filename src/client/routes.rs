@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wildmatch::WildMatch;
 
@@ -34,13 +33,13 @@ impl Routes {
         self.ranked.iter().find(|(pattern, _)| pattern.matches(task)).map(|(_, route)| route)
     }
 
-    /// The pattern of a route to tasks that somebody else runs; `None` when there is no such route.
-    pub fn remote(&self) -> Option<String> {
-        self.ranked.iter().find(|(_, route)| route.remote).map(|(pattern, _)| pattern.to_string())
+    /// Each route with its pattern, the one that says most first.
+    pub fn iter(&self) -> impl Iterator<Item = (String, &Route)> {
+        self.ranked.iter().map(|(pattern, route)| (pattern.to_string(), route))
     }
 
     fn by_pattern(&self) -> BTreeMap<String, &Route> {
-        self.ranked.iter().map(|(pattern, route)| (pattern.to_string(), route)).collect()
+        self.iter().collect()
     }
 }
 
@@ -71,13 +70,24 @@ impl Serialize for Routes {
 
 impl<'de> Deserialize<'de> for Routes {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        let routes = BTreeMap::<String, Route>::deserialize(input)?;
-        match routes.keys().find(|pattern| pattern.is_empty() || pattern.contains(char::is_whitespace)) {
-            Some(pattern) => {
-                Err(D::Error::custom(format!("`{pattern}` is no pattern of task names: write it as in `reports.*`")))
-            }
-            None => Ok(routes.into_iter().collect()),
+        let routes = BTreeMap::<Pattern, Route>::deserialize(input)?;
+        Ok(routes.into_iter().map(|(Pattern(pattern), route)| (pattern, route)).collect())
+    }
+}
+
+// A key is checked where it is read, so that the error knows its place.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct Pattern(String);
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(pattern: String) -> Result<Self, String> {
+        if pattern.is_empty() || pattern.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(format!("`{pattern}` is no pattern of task names: write it as in `reports.*`"));
         }
+        Ok(Self(pattern))
     }
 }
 
@@ -111,7 +121,8 @@ mod tests {
             assert_eq!(queue(task), expected, "{task}");
         }
         assert!(routes.of("reports.x").unwrap().remote && !routes.of("reports.dusk").unwrap().remote);
-        assert_eq!(routes.remote().as_deref(), Some("reports.*"));
+        let remote: Vec<String> = routes.iter().filter(|(_, route)| route.remote).map(|(pattern, _)| pattern).collect();
+        assert_eq!(remote, ["reports.*"]);
         assert_eq!(Routes::default().of("math.add"), None);
     }
 

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -13,9 +12,8 @@ fn look(source: &str) -> Vec<String> {
     fs::create_dir_all(folder.path().join("tasks/_lib")).unwrap();
     fs::write(folder.path().join("tasks/_lib/prices.rhai"), library).unwrap();
     let tasks = folder.path().join("tasks");
-    let files = Snapshot::take(folder.path(), std::slice::from_ref(&tasks), &Snapshot::default());
-    let roots =
-        Roots { project: folder.path().into(), scripts: tasks, modules: BTreeMap::new(), files: Arc::new(files) };
+    let files = Arc::new(Snapshot::take(folder.path(), std::slice::from_ref(&tasks), &Snapshot::default()));
+    let roots = Roots { project: folder.path().into(), scripts: tasks, files, ..Roots::default() };
     let mut natives = rhai::Module::new();
     natives.set_native_fn("now", || Ok(1_i64));
     let with_natives = || {

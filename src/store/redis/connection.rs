@@ -15,7 +15,7 @@ use redis::{
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, without_password};
 
 /// How long a call may take before Redis counts as away.
 pub const PATIENCE: Duration = Duration::from_millis(900);
@@ -149,23 +149,5 @@ impl Call<'_> {
             Self::Commands(commands) => commands.query_async(&mut manager).await,
             Self::Script(script) => script.invoke_async(&mut manager).await,
         }
-    }
-}
-
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-        _ => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_not_shown() {
-        assert_eq!(without_password("redis://user:secret@host:6379/1"), "redis://…@host:6379/1");
-        assert_eq!(without_password("redis://host"), "redis://host");
     }
 }
