@@ -107,6 +107,9 @@ fn a_stray_variable_is_told_with_the_nearest_name() {
         let Err(known::BadVariable::Unknown(told)) = known::read_variable(name, "1") else { panic!("{name}") };
         assert!(told.starts_with(&format!("`{name}` is not a setting; ")) && told.contains(near), "{told}");
     }
+    for name in ["UMBEL_SERVER", "UMBEL_TOKEN", "HOME"] {
+        assert!(matches!(known::read_variable(name, "1"), Ok(None)), "{name}");
+    }
 }
 
 #[test]
