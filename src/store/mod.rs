@@ -26,9 +26,9 @@ use tokio::sync::{broadcast, watch};
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
 pub use lock::{Held, Holder, Lock};
-pub use url::{check_url, without_password};
 pub use search::{Filter, Page};
 pub use space::Space;
+pub use url::{check_url, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
