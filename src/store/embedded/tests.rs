@@ -62,7 +62,7 @@ fn what_is_kept_is_for_its_owner_alone() {
     let data = folder.path().join("data");
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
-    for file in ["umbel.db", "umbel.db-wal", "umbel.lock"] {
+    for file in ["umbel.db", "umbel.db-wal", "umbel.db-running", "umbel.lock"] {
         assert_eq!(mode(&data.join(file)), 0o600, "{file}");
     }
 }
