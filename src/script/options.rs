@@ -56,6 +56,7 @@ fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
         default_retry_delay: fields.duration("default_retry_delay")?.unwrap_or(default.default_retry_delay),
         acks_late: fields.truth("acks_late")?.unwrap_or(default.acks_late),
         expires: fields.duration("expires")?,
+        caps: default.caps,
     };
     Ok((options, fields.text("run")?))
 }
@@ -100,6 +101,7 @@ mod tests {
             default_retry_delay: Duration::from_millis(1_500),
             acks_late: false,
             expires: Some(Duration::from_secs(86_400)),
+            caps: Default::default(),
         };
         assert_eq!((options, run.as_deref()), (expected, Some("get")));
     }

@@ -18,7 +18,7 @@ pub use envelope::{Foreign, Unreadable, parse_time};
 pub use message::{Embed, MAX_BODY, Message, NewMessage};
 pub use name::{BadName, DEFAULT_QUEUE, Priority, QueueName, TaskId, check_name};
 pub use nearest::{did_you_mean, nearest};
-pub use options::Options;
+pub use options::{Caps, Options};
 pub use outcome::{Failure, Outcome, Verdict, judge};
 pub use run::{LogLine, Progress, Run, State};
 

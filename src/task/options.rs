@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::{Priority, QueueName};
 
 /// Options of one task, declared by `task(name, #{…})` in its script.
@@ -33,6 +35,17 @@ pub struct Options {
     pub acks_late: bool,
     /// Not started later than this after it was sent.
     pub expires: Option<Duration>,
+    /// What its plugin may use at the most.
+    pub caps: Caps,
+}
+
+/// The table `[limits]` of a plugin's manifest: it only narrows what its tasks may use otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// The longest an attempt may run, whoever asked for more; `None` does not narrow.
+    pub time_limit: Option<Duration>,
+    /// The most memory of an attempt; `None` does not narrow.
+    pub memory: Option<ByteSize>,
 }
 
 impl Default for Options {
@@ -50,6 +63,7 @@ impl Default for Options {
             default_retry_delay: Duration::from_secs(180),
             acks_late: true,
             expires: None,
+            caps: Caps::default(),
         }
     }
 }
