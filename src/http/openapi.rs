@@ -64,7 +64,10 @@ fn document() -> Value {
             continue;
         }
         operation["security"] = json!([{ "token": scopes }, {}]);
-        let refusals = [("401", "No token, or none that is known"), ("403", "The token lacks the scope, or the request is from another site")];
+        let refusals = [
+            ("401", "No token, or none that is known"),
+            ("403", "The token lacks the scope, or the request is from another site"),
+        ];
         for (status, why) in refusals {
             operation["responses"][status] = refusal(why);
         }

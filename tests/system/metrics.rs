@@ -62,7 +62,8 @@ fn what_happens_is_counted() {
     ] {
         assert_eq!(all[name], number, "{name}: {all:#}");
     }
-    for name in ["umbel_process_start_time_seconds", "umbel_process_resident_memory_bytes", "umbel_catalog_loads_total"] {
+    for name in ["umbel_process_start_time_seconds", "umbel_process_resident_memory_bytes", "umbel_catalog_loads_total"]
+    {
         assert!(all[name].as_f64().is_some_and(|number| number > 0.0), "{name}: {all:#}");
     }
 }
