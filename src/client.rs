@@ -9,9 +9,11 @@ mod once;
 mod routes;
 mod values;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::Utc;
+use serde::de::IgnoredAny;
 
 pub use routes::{Route, Routes};
 
@@ -193,12 +195,11 @@ impl Client {
         };
         request.args.iter().try_for_each(|args| values::check(args, "args"))?;
         request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
-        let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
-        let kwargs: serde_json::Map<String, serde_json::Value> =
-            read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
         // The values are only counted here; who runs the task reads them.
+        let args: Vec<IgnoredAny> = read(request.args.as_ref(), "args", "a JSON array")?;
+        let kwargs: BTreeMap<String, IgnoredAny> = read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
         let placed = args.iter().map(|_| ()).collect();
-        let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
+        let named = kwargs.into_keys().map(|name| (name, ())).collect();
         task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
         let now = Utc::now();
         let expires = match request.expires {
