@@ -1,7 +1,8 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
 -- attempt (JSON), log (JSON, '' to leave it as it is), Celery's result ('' when nothing is published), the retry as
--- step, due (ms), retries and envelope ('' for none); how many follow-ups, and of each: id, queue, step, due (ms), envelope, brief.
+-- step, due (ms), retries and envelope ('' for none); how many
+-- follow-ups, and of each: id, queue, step, due (ms), envelope, brief.
 -- Returns 1 or 0 for each: stored, or the lease was lost.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
