@@ -126,7 +126,7 @@ async fn a_copy_is_one_moment_of_a_store_that_works_on() {
     assert_eq!(copied, std::fs::metadata(&to).unwrap().len());
     let db = Connection::open(&to).unwrap();
     let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs();
     let (well, followed) = (
         count("SELECT count(*) FROM task WHERE state = 'SUCCESS'"),
         count("SELECT count(*) FROM task WHERE id LIKE 'after-%'"),
