@@ -19,8 +19,8 @@ use crate::beat;
 use crate::channels::{self, Hub};
 use crate::client::{Client, Request};
 use crate::config::Settings;
-use crate::http::{self, AppState};
-use crate::plugin::{Catalogs, Loader};
+use crate::http::{self, AppState, Metrics};
+use crate::plugin::Loader;
 use crate::store::{self, Lock, Queues, Stores};
 use crate::task::{QueueName, Run};
 use crate::worker::{self, Journal, Worker};
@@ -31,10 +31,12 @@ use crate::worker::{self, Journal, Worker};
 /// When it cannot start: the store is held or away, or the address is taken. When a part of it ends by itself.
 pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    // First of all: what is counted before goes nowhere.
+    let metrics = Metrics::install();
     let loader = load(&settings).await?;
     let stores = store::open(&settings.store, &settings.folder, store_settings(&settings)).await?;
     let lock = lock(&settings, &stores)?;
-    let client = Client::new(stores.clone(), loader.catalogs(), name());
+    let client = Client::new(stores.clone(), loader.catalogs(), name()).routed(settings.routes.clone());
     let hub = Hub::new(loader.engine(), client.clone(), channels::Settings::default());
     let worker = worker(&settings, &client, &loader, Some(hub.clone()), Journal::new(loud));
     let (listener, address) = listen(&settings).await?;
@@ -42,14 +44,23 @@ pub async fn up(settings: Settings, loud: bool) -> anyhow::Result<()> {
         lock.announce(&address)?;
     }
     let (version, folder, slots) = (env!("CARGO_PKG_VERSION"), settings.folder.display(), settings.slots);
-    let store = without_password(&settings.store);
+    let store = store::without_password(&settings.store);
     info!("umbel {version} serves `{folder}` on http://{address}, keeps tasks in `{store}`, runs {slots} at a time");
 
     let stop = CancellationToken::new();
-    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), stop.clone());
-    let door = AppState { client, hub: hub.clone(), hosts: settings.hosts.clone() };
+    let board = beat::Board::default();
+    let beating = beat::run(client.clone(), settings.folder.join(beat::FILE), board.clone(), stop.clone());
+    let door = AppState {
+        client,
+        hub: hub.clone(),
+        hosts: settings.hosts.clone(),
+        board,
+        tokens: settings.tokens.clone(),
+        local_token: lock.as_ref().map(|lock| lock.token().to_owned()),
+        metrics,
+    };
     let mut parts = JoinSet::new();
-    parts.spawn(http::serve(listener, door, stop.clone()).map(|served| ("HTTP", served)));
+    parts.spawn(http::serve(listener, door, stop.clone()).map(|()| ("HTTP", Ok(()))));
     parts.spawn(loader.keep_fresh(stop.clone()).map(|()| ("the watcher", Ok(()))));
     parts.spawn(beating.map(|()| ("beat", Ok(()))));
     parts.spawn(worker.run(stop.clone()).map(|()| ("the worker", Ok(()))));
@@ -94,8 +105,10 @@ fn end_of(ended: Result<(&'static str, anyhow::Result<()>), JoinError>) -> anyho
 pub async fn call(settings: Settings, request: Request) -> anyhow::Result<Run> {
     let loader = load(&settings).await?;
     let stores = store::open("memory:", &settings.folder, store_settings(&settings)).await?;
+    // Without routes: what is called runs here. What it sends itself goes where it would go.
     let client = Client::new(stores, loader.catalogs(), name());
     let submitted = client.submit(request).await?;
+    let client = client.routed(settings.routes.clone());
     let stop = CancellationToken::new();
     let working = tokio::spawn(worker(&settings, &client, &loader, None, Journal::new(false)).run(stop.clone()));
     let run = loop {
@@ -121,10 +134,8 @@ async fn load(settings: &Settings) -> anyhow::Result<Loader> {
 }
 
 fn worker(settings: &Settings, client: &Client, loader: &Loader, hub: Option<Hub>, journal: Journal) -> Worker {
-    let exclusive = client.stores().exclusive;
-    let catalogs = loader.catalogs();
-    let named = settings.queues.clone();
-    let queues = move || if exclusive { Queues::Every } else { served(&catalogs, &named) };
+    let (sender, named) = (client.clone(), settings.queues.clone());
+    let queues = move || if sender.stores().exclusive { Queues::Every } else { served(sender.queues(), &named) };
     let settings = worker::Settings {
         name: name(),
         slots: settings.slots,
@@ -135,8 +146,7 @@ fn worker(settings: &Settings, client: &Client, loader: &Loader, hub: Option<Hub
 }
 
 // Over a shared store only our own queues: others may belong to workers in Python.
-fn served(catalogs: &Catalogs, named: &[QueueName]) -> Queues {
-    let mut queues = catalogs.current().queues();
+fn served(mut queues: Vec<QueueName>, named: &[QueueName]) -> Queues {
     queues.extend(named.iter().cloned());
     queues.push(QueueName::default());
     queues.sort();
@@ -145,7 +155,14 @@ fn served(catalogs: &Catalogs, named: &[QueueName]) -> Queues {
 }
 
 fn store_settings(settings: &Settings) -> store::Settings {
-    store::Settings { keep: settings.keep, history: settings.history, worker: name(), ..store::Settings::default() }
+    store::Settings {
+        keep: settings.keep,
+        history: settings.history,
+        history_keep: settings.history_keep,
+        durability: settings.durability,
+        worker: name(),
+        ..store::Settings::default()
+    }
 }
 
 // An embedded store brings its lock. Over Redis any number of processes may serve the folder; commands find the
@@ -166,20 +183,15 @@ async fn listen(settings: &Settings) -> anyhow::Result<(TcpListener, String)> {
         .await
         .with_context(|| format!("cannot listen on `{}`; choose another with `--listen`", settings.listen))?;
     let address = listener.local_addr()?.to_string();
+    if !settings.listen.ip().is_loopback() && settings.hosts.is_empty() {
+        warn!("requests from other machines are refused until `hosts` names under what names they reach {address}");
+    }
     Ok((listener, address))
 }
 
 /// Who this process is, in messages it sends and in runs it makes; one machine may run several.
 fn name() -> String {
     format!("umbel-{}@{}", std::process::id(), gethostname::gethostname().to_string_lossy())
-}
-
-// A log is read by more people than may know the password.
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
-        _ => url.to_owned(),
-    }
 }
 
 /// The signals that ask for an end.
@@ -198,17 +210,5 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_not_logged() {
-        assert_eq!(without_password("redis://ann:p@ss@host:6379/0"), "redis://…@host:6379/0");
-        assert_eq!(without_password("redis://host:6379/0"), "redis://host:6379/0");
-        assert_eq!(without_password("sqlite:data/umbel.db"), "sqlite:data/umbel.db");
     }
 }

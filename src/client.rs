@@ -1,18 +1,33 @@
 //! Everybody's road to the queue: HTTP, beat, scripts and the command line submit, wait and revoke through here.
 //!
 //! A task is checked against the catalog before it is stored, so that a wrong name or argument is refused where it
-//! was written and not found out by a worker later.
+//! was written and not found out by a worker later. A task that somebody else has ([`Routes`]) is sent unseen.
 
+mod again;
+mod batch;
+mod once;
+mod routes;
+mod values;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::plugin::{ArgumentError, Catalog, Catalogs};
+pub use routes::{Route, Routes};
+
+use crate::plugin::{ArgumentError, Catalog, Catalogs, Task};
 use crate::script::{HostError, Submission};
 use crate::store::{self, Filter, Page, Pushed, Revoked, Stores, Tick};
 use crate::task::{
-    BadName, Json, Message, NewMessage, Priority, QueueName, Run, State, TaskId, Timestamp, did_you_mean, to_json,
+    BadName, Json, Message, NewMessage, Options, Priority, QueueName, Run, State, TaskId, Timestamp, check_name,
+    did_you_mean, to_json,
 };
+
+pub use again::RetryError;
+pub use batch::Batch;
+pub use once::Once;
 
 /// A task that someone wants to run.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +43,7 @@ pub struct Request {
     pub eta: Option<Timestamp>,
     /// Not started later than this; `None` is what the task declares.
     pub expires: Option<Expires>,
-    /// `None` is the task's own queue.
+    /// `None` is where its route goes, else the task's own queue.
     pub queue: Option<QueueName>,
     /// `None` is the task's own.
     pub priority: Option<Priority>,
@@ -88,6 +103,11 @@ pub enum SubmitError {
     BadArguments { name: String, source: ArgumentError },
     #[error("`{field}` {reason}")]
     BadField { field: &'static str, reason: String },
+    /// An argument that no script could read.
+    #[error("`{place}` {reason}")]
+    BadValue { place: String, reason: &'static str },
+    #[error("the key `{key}` was used for another request within 24 hours: use a new one for each")]
+    KeyReused { key: String },
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -98,7 +118,7 @@ impl From<SubmitError> for HostError {
         let exc_type = match error {
             SubmitError::UnknownTask { .. } => "NotRegistered",
             SubmitError::BadArguments { .. } => "TypeError",
-            SubmitError::BadField { .. } => "ValueError",
+            SubmitError::BadField { .. } | SubmitError::BadValue { .. } | SubmitError::KeyReused { .. } => "ValueError",
             SubmitError::Store(error) => return error.into(),
         };
         HostError::new(exc_type, error.to_string())
@@ -129,13 +149,19 @@ impl SubmitError {
 pub struct Client {
     stores: Stores,
     catalogs: Catalogs,
+    routes: Arc<Routes>,
     origin: String,
 }
 
 impl Client {
     /// `origin` is written into each message as who sent it.
     pub fn new(stores: Stores, catalogs: Catalogs, origin: String) -> Self {
-        Self { stores, catalogs, origin }
+        Self { stores, catalogs, routes: Arc::default(), origin }
+    }
+
+    /// The same, which sends tasks where `routes` say.
+    pub fn routed(self, routes: Routes) -> Self {
+        Self { routes: Arc::new(routes), ..self }
     }
 
     pub fn stores(&self) -> &Stores {
@@ -146,34 +172,23 @@ impl Client {
         &self.catalogs
     }
 
+    /// The queues in which the tasks of the current catalog are found, each once, sorted: their own, because foreign
+    /// senders know no routes, and those that routes give them. Not those of tasks that somebody else is to run.
+    pub fn queues(&self) -> Vec<QueueName> {
+        let catalog = self.catalogs.current();
+        let queues_of = |task: &Arc<Task>| match self.routes.of(&task.name) {
+            Some(route) if route.remote => vec![],
+            route => route.map(|route| route.queue.clone()).into_iter().chain([task.options.queue.clone()]).collect(),
+        };
+        catalog.tasks.values().flat_map(queues_of).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Checks and stores one task.
     pub async fn submit(&self, request: Request) -> Result<Submitted, SubmitError> {
         let message = self.prepare(&self.catalogs.current(), request)?;
         let submitted = accepted(&message);
         self.stores.queue.push(vec![message], None).await?;
         Ok(submitted)
-    }
-
-    /// Checks all of `requests`, then stores all of them in one step.
-    ///
-    /// # Errors
-    /// The first bad request refuses all; the number is its index.
-    pub async fn submit_many(&self, requests: Vec<Request>) -> Result<Vec<Submitted>, (usize, SubmitError)> {
-        let catalog = self.catalogs.current();
-        let mut messages = Vec::with_capacity(requests.len());
-        for (index, request) in requests.into_iter().enumerate() {
-            messages.push(self.prepare(&catalog, request).map_err(|error| (index, error))?);
-        }
-        let submitted = messages.iter().map(accepted).collect();
-        let duplicate_at = |error: &store::Error, messages: &[TaskId]| match error {
-            store::Error::DuplicateId { id } => messages.iter().position(|known| known == id).unwrap_or(0),
-            _ => 0,
-        };
-        let ids: Vec<TaskId> = messages.iter().map(|message| message.id.clone()).collect();
-        match self.stores.queue.push(messages, None).await {
-            Ok(_) => Ok(submitted),
-            Err(error) => Err((duplicate_at(&error, &ids), error.into())),
-        }
     }
 
     /// Checks one task and stores it unless `tick` was taken before; then `None`.
@@ -192,22 +207,33 @@ impl Client {
     }
 
     fn prepare(&self, catalog: &Catalog, request: Request) -> Result<Message, SubmitError> {
-        let Some(task) = catalog.task(&request.task) else {
-            let nearest = catalog.nearest(&request.task).map(str::to_owned);
-            return Err(SubmitError::UnknownTask { name: request.task, nearest });
+        let route = self.routes.of(&request.task);
+        let options = if route.is_some_and(|route| route.remote) {
+            // Who has the task knows its arguments.
+            check_name(&request.task).map_err(|why| SubmitError::bad_name("task", why))?;
+            read_arguments(&request)?;
+            &Options::default()
+        } else {
+            let Some(task) = catalog.task(&request.task) else {
+                let nearest = catalog.nearest(&request.task).map(str::to_owned);
+                return Err(SubmitError::UnknownTask { name: request.task, nearest });
+            };
+            request.args.iter().try_for_each(|args| values::check(args, "args"))?;
+            request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
+            let (args, kwargs) = read_arguments(&request)?;
+            // The values are only counted here; who runs the task reads them.
+            let placed = args.iter().map(|_| ()).collect();
+            let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
+            task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
+            &task.options
         };
-        let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
-        let kwargs: serde_json::Map<String, serde_json::Value> =
-            read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
-        // The values are only counted here; who runs the task reads them.
-        let placed = args.iter().map(|_| ()).collect();
-        let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
-        task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
+        // In Celery's order: the sender's word, the route, the task's own.
+        let queue = request.queue.or_else(|| route.map(|route| route.queue.clone()));
         let now = Utc::now();
         let expires = match request.expires {
             Some(Expires::At(time)) => Some(time),
             Some(Expires::After(wait)) => Some(after(now, wait)),
-            None => task.options.expires.map(|wait| after(now, wait)),
+            None => options.expires.map(|wait| after(now, wait)),
         };
         let (parent_id, root_id) = match request.parent {
             Some(parent) => (Some(parent.id.clone()), Some(parent.root_id.unwrap_or(parent.id))),
@@ -217,11 +243,11 @@ impl Client {
             id: request.id,
             args: request.args,
             kwargs: request.kwargs,
-            queue: request.queue.unwrap_or_else(|| task.options.queue.clone()),
-            priority: request.priority.unwrap_or(task.options.priority),
+            queue: queue.unwrap_or_else(|| options.queue.clone()),
+            priority: request.priority.unwrap_or(options.priority),
             eta: request.eta.or(request.countdown.map(|wait| after(now, wait))),
             expires,
-            ignore_result: Some(task.options.ignore_result),
+            ignore_result: Some(options.ignore_result),
             max_retries: request.max_retries,
             parent_id,
             root_id,
@@ -259,6 +285,13 @@ fn accepted(message: &Message) -> Submitted {
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {
     chrono::Duration::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(Timestamp::MAX_UTC)
+}
+
+type Arguments = (Vec<Json>, serde_json::Map<String, serde_json::Value>);
+
+fn read_arguments(request: &Request) -> Result<Arguments, SubmitError> {
+    let args = read(request.args.as_ref(), "args", "a JSON array")?;
+    Ok((args, read(request.kwargs.as_ref(), "kwargs", "a JSON object")?))
 }
 
 fn read<T: serde::de::DeserializeOwned + Default>(

@@ -3,8 +3,11 @@
 //! The operating system's events are only a bell: they get lost (a file written into a folder that was just made),
 //! they end (the watched folder removed and made again), they never come (network mounts). So each ring, and every
 //! two seconds the clock, makes us look at the whole tree and compare; what differs is what changed.
-//! Whoever listens gets sets of paths and looks for himself: nothing here knows what the files mean.
+//! Whoever listens gets sets of paths and looks for himself, best by a [`Snapshot`]: what several files hold together
+//! means something only when they stood together. Nothing here knows what the files mean.
 
+mod git;
+mod snapshot;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,8 +24,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-pub use tree::walk;
-use tree::{Seen, identity};
+pub use snapshot::Snapshot;
+use tree::{Seen, identity, walk};
 
 /// The absolute paths of files that were made, changed or removed.
 pub type Changed = BTreeSet<PathBuf>;
@@ -42,8 +45,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the files of interest (see [`walk`]) under `roots`: folders, or files of any name. None needs to
-    /// exist yet. Looks once before it returns, so that every later change is reported.
+    /// Watches the `*.rhai` and `*.toml` files under `roots`: folders, or files of any name. None needs to exist yet.
+    /// Looks once before it returns, so that every later change is reported.
     ///
     /// The channel holds one set; what changes until it is taken is collected into the next. A file that changed
     /// and changed back in between may be in a set.
@@ -178,9 +181,9 @@ impl Eye {
             if let Some(parent) = root.parent() {
                 self.watch(parent);
             }
-            for path in walk(&root, &mut |folder| self.watch(folder)) {
-                if let Some(seen) = Seen::of(&path, self.files.get(&path)) {
-                    files.insert(path, seen);
+            for found in walk(&root, &mut |folder| self.watch(folder)) {
+                if let Some(seen) = Seen::of(&found, self.files.get(&found.path)) {
+                    files.insert(found.path, seen);
                 }
             }
         }

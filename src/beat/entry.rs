@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::SecondsFormat;
 use chrono_tz::Tz;
+use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
 use sha2::{Digest, Sha256};
 
@@ -14,7 +15,8 @@ use crate::client::{Expires, Request};
 use crate::task::{Priority, QueueName, TaskId, Timestamp, to_json};
 
 /// What is done about ticks that were missed: while no beat ran, or while the store was away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CatchUp {
     /// Nothing.
     Skip,
@@ -26,7 +28,8 @@ pub enum CatchUp {
 }
 
 /// What is done about a tick while the run of the last one has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Overlap {
     /// It runs too.
     #[default]
@@ -105,13 +108,18 @@ impl Entry {
         std::iter::successors(self.schedule.next(now), |tick| self.schedule.next(*tick)).take(count).collect()
     }
 
+    /// The first `count` ticks after `now`, fewer when no more come; they count from `watermark`.
+    pub(super) fn next_since(&self, watermark: Timestamp, now: Timestamp, count: usize) -> Vec<Timestamp> {
+        let last = self.schedule.last(1, watermark, now).pop().unwrap_or(watermark);
+        std::iter::successors(self.schedule.next(last), |tick| self.schedule.next(*tick)).take(count).collect()
+    }
+
     /// When it runs next after `now`, in a few words; its ticks count from `watermark`.
     pub(super) fn outlook(&self, watermark: Timestamp, now: Timestamp) -> String {
         if !self.enabled {
             return "which is not enabled".to_owned();
         }
-        let last = self.schedule.last(1, watermark, now).pop().unwrap_or(watermark);
-        match self.schedule.next(last) {
+        match self.next_since(watermark, now, 1).pop() {
             None => "which never runs again".to_owned(),
             Some(tick) => {
                 let zone = self.schedule.zone().unwrap_or(Tz::UTC);

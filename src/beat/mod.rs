@@ -8,6 +8,7 @@
 //! What is due is decided without a clock or a store (`standing`, over `schedule`, `zone` and `crontab`); this file
 //! only reads, waits and submits. Beat never looks at workers, and at a run only where an entry must not overlap.
 
+mod board;
 #[cfg(test)]
 mod celery_facts;
 mod crontab;
@@ -38,6 +39,7 @@ use crate::store::{self, Tick};
 use crate::task::Timestamp;
 use crate::watch::{Changed, Watch};
 
+pub use board::{Board, Outlook, Overview};
 pub use entry::{CatchUp, Entry, Overlap};
 pub use schedule::Schedule;
 use standing::{MOST_CAUGHT_UP, Standing};
@@ -59,18 +61,19 @@ const AT_ONCE: usize = 64;
 /// How many changes of a timetable the log tells one by one.
 const CHANGES_SHOWN: usize = 50;
 
-/// Keeps the timetable in `path`, as it is edited, until `stop`. Nothing ends it earlier: what is wrong is in the log,
-/// and goes on when it is mended.
-pub async fn run(client: Client, path: PathBuf, stop: CancellationToken) {
+/// Keeps the timetable in `path`, as it is edited, until `stop`, and writes on `board` what it keeps. Nothing ends it
+/// earlier: what is wrong is in the log, and goes on when it is mended.
+pub async fn run(client: Client, path: PathBuf, board: Board, stop: CancellationToken) {
     let (watch, changes) = Watch::start(vec![path.clone()], stop.clone());
     // A submission that is cut off is stored whole or not at all, its tick with it.
-    stop.run_until_cancelled(Beat::new(client, path).keep(changes)).await;
+    stop.run_until_cancelled(Beat::new(client, path, board).keep(changes)).await;
     watch.stopped().await;
 }
 
 struct Beat {
     client: Client,
     path: PathBuf,
+    board: Board,
     timetable: Timetable,
     standings: Vec<Standing>,
     /// The text of `timetable`; `None` before the first.
@@ -84,10 +87,11 @@ struct Beat {
 }
 
 impl Beat {
-    fn new(client: Client, path: PathBuf) -> Self {
+    fn new(client: Client, path: PathBuf, board: Board) -> Self {
         Self {
             client,
             path,
+            board,
             timetable: Timetable::default(),
             standings: Vec::new(),
             text: None,
@@ -127,6 +131,7 @@ impl Beat {
         };
         if self.text.as_ref() == Some(&text) {
             if self.complaint.take().is_some() {
+                self.board.complains(&[]);
                 info!("{}: as it was before", timetable::shown(&self.path));
             }
             return;
@@ -152,6 +157,7 @@ impl Beat {
         let complaint = bad.to_string();
         if self.complaint.as_ref() != Some(&complaint) {
             error!("{complaint}; the schedule from before stays in use");
+            self.board.complains(&bad.problems);
             self.complaint = Some(complaint);
         }
     }
@@ -178,6 +184,7 @@ impl Beat {
                 None => Standing::new(entry, watermark),
             });
         }
+        self.board.keeps(&timetable);
         self.timetable = timetable;
         Ok(())
     }
@@ -259,12 +266,14 @@ impl Beat {
         let tick = Tick { entry: entry.name.clone(), due };
         // None: another beat was first.
         if let Some(submitted) = self.client.submit_tick(entry.request(due), tick).await? {
+            metrics::counter!("umbel_beat_ticks_total").increment(1);
             info!(entry = entry.name, task.id = %submitted.id, task.name = entry.task, "`{}` sends `{}`", entry.name, entry.task);
         }
         Ok(true)
     }
 
     fn store_failed(&self, error: &store::Error) {
+        metrics::counter!("umbel_store_errors_total", "part" => "beat").increment(1);
         if !self.store_failed.swap(true, Ordering::Relaxed) {
             error!("beat cannot store what is due and tries again: {error}");
         }

@@ -48,7 +48,8 @@ impl Project {
 
     fn beat(mut self) -> Self {
         let client = Client::new(self.stores.clone(), self.loader.catalogs(), "test".to_owned());
-        let beat = super::run(client, self.folder.path().join("schedules.toml"), self.stop.clone());
+        let beat =
+            super::run(client, self.folder.path().join("schedules.toml"), super::Board::default(), self.stop.clone());
         self.beats.push(tokio::spawn(beat));
         self
     }

@@ -14,8 +14,9 @@ use super::groups::{MAX_GROUPS, Memberships};
 use super::link::{Handshake, Link, MAX_SENT};
 use super::{GroupError, Hub, TURN_LIMIT, code};
 use crate::client::Client;
+use crate::plugin::Consumer;
 use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
-use crate::store;
+use crate::store::{self, Space};
 use crate::task::{Json, TaskId};
 
 /// The most of one line of a consumer in the log, in bytes; the rest is cut.
@@ -31,13 +32,17 @@ pub struct SocketTurns {
     pub memberships: Memberships,
     /// The path of its consumer, for the log.
     pub consumer: String,
+    /// Whose values it shares.
+    space: Space,
     runtime: Handle,
 }
 
 impl SocketTurns {
     /// Must be called within the runtime that the client's stores live in.
-    pub fn new(hub: Hub, client: Client, link: Arc<Link>, memberships: Memberships, consumer: String) -> Self {
-        Self { hub, client, link, memberships, consumer, runtime: Handle::current() }
+    pub fn new(hub: Hub, client: Client, link: Arc<Link>, memberships: Memberships, consumer: &Consumer) -> Self {
+        let space = Space::of(Some(&consumer.plugin));
+        let consumer = consumer.path.clone();
+        Self { hub, client, link, memberships, consumer, space, runtime: Handle::current() }
     }
 
     /// Waits for the answer on the script's thread, until the turn is over.
@@ -93,19 +98,19 @@ impl Host for SocketTurns {
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Json>, HostError> {
-        self.ask(self.client.stores().kv.get(key))
+        self.ask(self.client.stores().kv.get(&self.space.key(key)))
     }
 
     fn kv_set(&self, key: &str, value: Json, ttl: Option<Duration>, only_new: bool) -> Result<bool, HostError> {
-        self.ask(self.client.stores().kv.set(key, value, ttl, only_new))
+        self.ask(self.client.stores().kv.set(&self.space.key(key), value, ttl, only_new))
     }
 
     fn kv_incr(&self, key: &str, by: i64) -> Result<i64, HostError> {
-        self.ask(self.client.stores().kv.incr(key, by))
+        self.ask(self.client.stores().kv.incr(&self.space.key(key), by))
     }
 
     fn kv_delete(&self, key: &str, expected: Option<Json>) -> Result<bool, HostError> {
-        self.ask(self.client.stores().kv.delete(key, expected))
+        self.ask(self.client.stores().kv.delete(&self.space.key(key), expected))
     }
 }
 

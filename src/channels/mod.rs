@@ -155,7 +155,7 @@ impl Hub {
         let id = hub.next_id.fetch_add(1, Ordering::Relaxed);
         let link = Arc::new(Link::new(id, seat, &hub.stop));
         let memberships = Memberships::new(hub.groups.clone(), link.clone());
-        let host = SocketTurns::new(self.clone(), hub.client.clone(), link.clone(), memberships, consumer.path.clone());
+        let host = SocketTurns::new(self.clone(), hub.client.clone(), link.clone(), memberships, &consumer);
         let (sender, frames) = mpsc::channel(FRAMES_WAITING);
         let opening = Opening::new(link, sender, hub.running.token());
         let (decided, decision) = oneshot::channel();

@@ -45,7 +45,7 @@ impl House {
     }
 
     fn script(&self, file: &str, source: &str) -> Arc<Script> {
-        let roots = Roots { project: ".".into(), scripts: ".".into(), modules: Default::default() };
+        let roots = Roots { project: ".".into(), scripts: ".".into(), ..Roots::default() };
         Arc::new(Script::load(&self.engine, &roots, file, source).unwrap())
     }
 

@@ -11,8 +11,10 @@ use anyhow::Context;
 #[error("`{}` is not an empty folder: name one that is not there yet", .0.display())]
 pub(super) struct NotEmpty(PathBuf);
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("tasks/hello.rhai", include_str!("new/hello.rhai")),
+    ("plugins/chat/plugin.toml", include_str!("../../plugins/chat/plugin.toml")),
+    ("plugins/chat/chat.rhai", include_str!("../../plugins/chat/chat.rhai")),
     ("schedules.toml", include_str!("new/schedules.toml")),
     ("umbel.toml", include_str!("new/umbel.toml")),
     (".gitignore", "data/\n"),
@@ -21,7 +23,8 @@ const FILES: [(&str, &str); 4] = [
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     make(folder)?;
     let name = folder.display();
-    eprintln!("made `{name}`; now:\n\n  umbel --dir {name} up\n  umbel --dir {name} send hello.greet world --wait");
+    let send = format!("umbel --dir {name} send hello.greet world --wait");
+    eprintln!("made `{name}`; now start it:\n\n  umbel --dir {name} up\n\nand in another terminal:\n\n  {send}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,7 +48,7 @@ fn make(folder: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Flags, Settings};
+    use crate::config::{Flags, Origin, Settings};
 
     #[test]
     fn a_folder_in_use_is_left_alone() {
@@ -61,20 +64,37 @@ mod tests {
         assert_eq!(fs::read_to_string(file).unwrap(), "mine");
     }
 
+    /// The settings file without the marks before what it shows: its defaults, then its examples.
+    fn settings_shown() -> (String, String) {
+        let is_setting = |line: &&str| line.contains(" = ") || line.starts_with('[');
+        let lines =
+            include_str!("new/umbel.toml").lines().filter_map(|line| line.strip_prefix("# ")).filter(is_setting);
+        let shown: String = lines.map(|line| format!("{line}\n")).collect();
+        let examples = shown.find("[routes]").unwrap();
+        (shown[..examples].to_owned(), shown[examples..].to_owned())
+    }
+
     #[test]
     fn what_the_settings_file_shows_is_what_counts_without_it() {
         let folder = tempfile::tempdir().unwrap();
-        let shown: String = include_str!("new/umbel.toml")
-            .lines()
-            .filter_map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        fs::write(folder.path().join("umbel.toml"), &shown).unwrap();
+        fs::write(folder.path().join("umbel.toml"), settings_shown().0).unwrap();
 
         let settings = Settings::load(folder.path(), &Flags::default()).unwrap();
 
-        assert!(shown.lines().count() > 5, "{shown}");
         let usual = Settings { folder: folder.path().to_owned(), slots: settings.slots, ..Settings::default() };
         assert_eq!(settings, usual);
+    }
+
+    #[test]
+    fn the_settings_file_shows_every_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (defaults, examples) = settings_shown();
+        let whole = format!("{defaults}{}", examples.replace('…', &"0".repeat(64)));
+        fs::write(folder.path().join("umbel.toml"), whole).unwrap();
+        let elsewhere = Flags { store: Some("redis://localhost".to_owned()), listen: None };
+
+        for shown in Settings::shown(folder.path(), &elsewhere).unwrap() {
+            assert!(shown.name == "store" || matches!(shown.origin, Origin::File(_)), "{shown:?}");
+        }
     }
 }

@@ -14,35 +14,32 @@ use crate::task::parse_duration;
 /// The largest body that tells of one task, in bytes.
 pub(super) const ONE: usize = 1 << 20;
 
-/// The largest body that tells of many tasks, in bytes.
-pub(super) const MANY: usize = 32 << 20;
-
-/// More batches than this wait for their turn: each is in memory as a whole.
-pub(super) const BATCHES_AT_A_TIME: usize = 2;
-
 /// How long a client may take to send its body.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest that a client is let wait for a run; who asks for more gets this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Reads at most `limit` bytes.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
-    let read = tokio::time::timeout(PATIENCE, gather(body.into_data_stream(), limit));
-    read.await.unwrap_or(Err(Problem::TooSlow { seconds: PATIENCE.as_secs() }))
+/// Reads a body that tells of one task at most.
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    let read = tokio::time::timeout(PATIENCE, gather(body.into_data_stream()));
+    read.await.unwrap_or(Err(Problem::TooSlow { what: "the body", seconds: PATIENCE.as_secs() }))
 }
 
-async fn gather(mut parts: BodyDataStream, limit: usize) -> Result<Vec<u8>, Problem> {
+async fn gather(mut parts: BodyDataStream) -> Result<Vec<u8>, Problem> {
     let mut whole = Vec::new();
     while let Some(part) = parts.next().await {
-        let part =
-            part.map_err(|error| Problem::Unreadable { reason: format!("the body did not come whole: {error}") })?;
-        if whole.len() + part.len() > limit {
-            return Err(Problem::TooLarge { what: "the body", limit, unit: "bytes" });
+        let part = part.map_err(broken_off)?;
+        if whole.len() + part.len() > ONE {
+            return Err(Problem::TooLarge { what: "the body", limit: ONE, unit: "bytes" });
         }
         whole.extend_from_slice(&part);
     }
     Ok(whole)
+}
+
+pub(super) fn broken_off(error: axum::Error) -> Problem {
+    Problem::Unreadable { reason: format!("the body did not come whole: {error}") }
 }
 
 /// The query's fields, of which only `known` are accepted.

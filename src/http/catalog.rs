@@ -1,4 +1,4 @@
-//! `/api/catalog`: what can run, and what is broken.
+//! `/api/catalog` and `/api/plugins`: what can run, and what is broken.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,6 +10,10 @@ use crate::client::SubmitError;
 use crate::plugin::Task;
 use crate::task::{Options, show_duration};
 
+#[utoipa::path(
+    get, path = "/api/catalog", tag = "catalog", operation_id = "show_catalog",
+    responses((status = 200, description = "The tasks, and the files that do not compile", body = ref("#/components/schemas/Catalog"))),
+)]
 pub(super) async fn all(State(door): Shared) -> Json<Value> {
     let catalog = door.client.catalogs().current();
     Json(json!({
@@ -25,6 +29,36 @@ pub(super) async fn all(State(door): Shared) -> Json<Value> {
     }))
 }
 
+#[utoipa::path(
+    get, path = "/api/plugins", tag = "plugins", operation_id = "list_plugins",
+    responses((status = 200, description = "The plugins, what they bring, and what is wrong with them", body = ref("#/components/schemas/Plugins"))),
+)]
+pub(super) async fn plugins(State(door): Shared) -> Json<Value> {
+    let catalog = door.client.catalogs().current();
+    let shown = catalog.plugins.iter().map(|plugin| {
+        let is_its = |of: Option<&str>| of == Some(plugin.name.as_str());
+        let tasks = catalog.tasks.values().filter(|task| is_its(task.plugin.as_deref()));
+        let consumers = catalog.consumers.iter().filter(|consumer| is_its(Some(&consumer.plugin)));
+        json!({
+            "name": plugin.name,
+            "version": plugin.version,
+            "description": plugin.description,
+            "broken": plugin.broken,
+            "tasks": tasks.map(|task| &task.name).collect::<Vec<_>>(),
+            "consumers": consumers.map(|consumer| &consumer.path).collect::<Vec<_>>(),
+        })
+    });
+    Json(json!({ "plugins": shown.collect::<Vec<_>>() }))
+}
+
+#[utoipa::path(
+    get, path = "/api/catalog/{name}", tag = "catalog", operation_id = "show_catalog_task",
+    params(("name" = String, Path, description = "The name of the task")),
+    responses(
+        (status = 200, description = "The task", body = ref("#/components/schemas/Task")),
+        (status = 404, description = "No such task", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn one(State(door): Shared, Part(name): Part) -> Result<Json<Value>, Problem> {
     let catalog = door.client.catalogs().current();
     match catalog.task(&name) {

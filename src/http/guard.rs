@@ -7,43 +7,30 @@
 //! The port of a page does not count, as in the `AllowedHostsOriginValidator` of Channels: what serves pages on a
 //! host that we answer to is trusted like us, so that a page of Django on `localhost:8000` may open our sockets.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use axum::extract::{Request, State};
 use axum::http::header::{HOST, HeaderName, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use tracing::warn;
 
-use super::{Problem, Shared};
+use super::Problem;
+use super::seldom::Seldom;
 
 /// The names that this machine calls itself by.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-pub(super) async fn check(State(door): Shared, request: Request, next: Next) -> Response {
-    match admit(request.uri(), request.headers(), &door.hosts) {
-        Ok(()) => next.run(request).await,
-        Err(reason) => {
-            tell(&reason);
-            Problem::Foreign { reason }.into_response()
+/// Refuses what a page of another site sent, or what is for a host that is not answered. `hosts` are names that are
+/// answered besides those of this machine, in lower case.
+pub(super) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), Problem> {
+    // A browser tells its user nothing of why a WebSocket was refused.
+    static TOLD: Seldom = Seldom::new();
+    admit(uri, headers, hosts).map_err(|reason| {
+        if TOLD.may() {
+            warn!("a request was refused: {reason}");
         }
-    }
-}
-
-/// `hosts` are names that are answered besides those of this machine, in lower case.
-// A browser tells its user nothing of why a WebSocket was refused. Once a second, for a page may try without end.
-fn tell(reason: &str) {
-    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
-        *told = Some(Instant::now());
-        warn!("a request was refused: {reason}");
-    }
+        Problem::Foreign { reason }
+    })
 }
 
 fn admit(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), String> {

@@ -11,6 +11,10 @@ use super::{Problem, Shared};
 /// How long the store may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+#[utoipa::path(
+    get, path = "/", tag = "health", operation_id = "show_pointer",
+    responses((status = 200, description = "Where to go on", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn pointer() -> &'static str {
     concat!(
         "umbel ",
@@ -19,22 +23,36 @@ pub(super) async fn pointer() -> &'static str {
         "GET  /api/catalog               what can run\n",
         "POST /api/tasks/{name}?wait=5s  run it: {\"args\": [1, 2]}\n",
         "GET  /api/tasks                 what ran, newest first\n",
+        "GET  /api/openapi.json          the whole API\n",
         "GET  /readyz                    whether all is well\n",
     )
 }
 
+#[utoipa::path(
+    get, path = "/healthz", tag = "health", operation_id = "is_alive",
+    responses((status = 200, description = "The process lives", body = ref("#/components/schemas/Health"))),
+)]
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", operation_id = "is_ready",
+    responses(
+        (status = 200, description = "Scripts are loaded and the store answers", body = ref("#/components/schemas/Health")),
+        (status = 503, description = "Not yet, or not now", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn ready(State(door): Shared) -> Result<Json<Value>, Problem> {
     let catalogs = door.client.catalogs();
     if *catalogs.changes().borrow() == 0 {
-        return Err(Problem::NotReady { reason: "the scripts are not loaded yet".to_owned() });
+        return Err(Problem::NotReady { part: "scripts", reason: "the scripts are not loaded yet".to_owned() });
     }
-    match tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await {
-        Ok(Ok(())) => Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
-        Ok(Err(error)) => Err(Problem::NotReady { reason: format!("the store does not answer: {error}") }),
-        Err(_) => Err(Problem::NotReady { reason: format!("the store did not answer within {PATIENCE:?}") }),
-    }
+    let asked = tokio::time::timeout(PATIENCE, door.client.stores().queue.ping()).await;
+    let reason = match asked {
+        Ok(Ok(())) => return Ok(Json(json!({ "status": "ready", "tasks": catalogs.current().tasks.len() }))),
+        Ok(Err(error)) => format!("the store does not answer: {error}"),
+        Err(_) => format!("the store did not answer within {PATIENCE:?}"),
+    };
+    Err(Problem::NotReady { part: "store", reason })
 }

@@ -5,49 +5,64 @@
 //! `client`'s and the catalog's. Every refusal, axum's own too, is a problem document (RFC 9457).
 //!
 //! Bodies are read as JSON whatever their content type says, so that plain `curl -d` works. A page of another site
-//! could send such bodies unasked; therefore `guard` stands before everything, WebSockets too.
+//! could send such bodies unasked; therefore `enter` stands before everything, WebSockets too: it asks where a request
+//! comes from (`guard`) and whose it is (`token`, `access`).
 //!
-//! Connections are bounded by the system's limit of open files. A client that does not finish its headers keeps its
-//! connection; one that does not finish its body loses it.
+//! Connections are bounded in number and in what a client may keep waiting (`server`, `line`).
 
+mod access;
 mod body;
 mod catalog;
+mod cutter;
+mod enter;
+mod events;
+mod exposition;
 mod guard;
 mod health;
+mod line;
+mod listing;
+mod metrics;
+mod news;
+mod once;
+mod openapi;
+mod parts;
 mod problem;
+mod queues;
 mod request;
+mod schedules;
+mod seldom;
+mod server;
 mod sockets;
+mod source;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod token;
+mod workers;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use axum::{Json, Router, middleware};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use metrics::Metrics;
 pub use problem::Problem;
+use server::Bounds;
+use token::Tokens;
 pub use token::{Scope, Token};
 
+use crate::beat::Board;
 use crate::channels::{self, Hub};
-use crate::client::{Client, SubmitError, Submitted};
+use crate::client::{Client, RetryError, SubmitError, Submitted};
 use crate::store;
 use crate::task::Run;
-
-/// How long answers may take to leave after the door was closed.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What HTTP gives access to.
 #[derive(Clone)]
@@ -56,6 +71,13 @@ pub struct AppState {
     pub hub: Hub,
     /// Host names, without port, that are answered besides those of this machine.
     pub hosts: Vec<String>,
+    /// What beat keeps.
+    pub board: Board,
+    /// Who may do what; where there are none, everybody may do everything.
+    pub tokens: Vec<Token>,
+    /// The token of the lock file, which has every scope; `None` when another process holds it.
+    pub local_token: Option<String>,
+    pub metrics: Metrics,
 }
 
 /// What handlers share.
@@ -63,48 +85,61 @@ struct Door {
     client: Client,
     hub: Hub,
     hosts: Vec<String>,
+    board: Board,
+    tokens: Tokens,
+    metrics: Metrics,
     /// Whoever waits for a run is answered when this is cancelled.
     stop: CancellationToken,
-    /// Batches in memory at a time.
-    batches: Semaphore,
+    /// Of large batches, see `parts`.
+    turns: Semaphore,
+    /// Places for those who follow runs.
+    followers: Arc<Semaphore>,
 }
 
 /// Answers until `stop` is cancelled, then until the last answer has left, at most a few seconds.
 ///
-/// Sockets live on; [`Hub::close_all`] ends them.
-///
-/// # Errors
-/// When `listener` fails.
-pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> anyhow::Result<()> {
-    let app = router(state, stop.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    // Small frames are not to wait for company.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let late = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
+/// Sockets live on; [`Hub::close_all`] ends them. Raises this process's limit of open files.
+pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) {
+    let metrics = state.metrics.clone();
+    let serving = server::run(listener, router(state, stop.clone()), Bounds::of_this_process(), stop);
     tokio::select! {
-        ended = served.into_future() => ended.context("HTTP failed"),
-        () = late => Ok(()),
+        () = serving => {}
+        never = metrics.keep() => match never {},
     }
 }
 
 fn router(state: AppState, stop: CancellationToken) -> Router {
-    let AppState { client, hub, hosts } = state;
-    let door = Arc::new(Door { client, hub, hosts, stop, batches: Semaphore::new(body::BATCHES_AT_A_TIME) });
+    let AppState { client, hub, hosts, board, tokens, local_token, metrics } = state;
+    let (turns, followers) = (Semaphore::new(parts::TURNS), Arc::new(Semaphore::new(events::FOLLOWERS)));
+    let tokens = Tokens::new(&tokens, local_token.as_deref());
+    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stop, turns, followers });
     Router::new()
         .route("/", get(health::pointer))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show))
+        .route("/api/openapi.json", get(openapi::show))
         .route("/api/catalog", get(catalog::all))
         .route("/api/catalog/{name}", get(catalog::one))
-        .route("/api/tasks", get(tasks::list).post(tasks::send_many))
+        .route("/api/plugins", get(catalog::plugins))
+        .route("/api/queues", get(queues::list))
+        .route("/api/queues/{name}", get(queues::one))
+        .route("/api/queues/{name}/pause", post(queues::pause))
+        .route("/api/queues/{name}/purge", post(queues::purge))
+        .route("/api/queues/{name}/resume", post(queues::resume))
+        .route("/api/schedules", get(schedules::list))
+        .route("/api/tasks", get(listing::list).post(tasks::send_many))
         .route("/api/tasks/{task}", get(tasks::load).post(tasks::send))
+        .route("/api/tasks/{task}/events", get(events::follow))
+        .route("/api/tasks/{task}/retry", post(tasks::retry))
         .route("/api/tasks/{task}/revoke", post(tasks::revoke))
+        .route("/api/tasks/{task}/source", get(source::of_run))
+        .route("/api/workers", get(workers::list))
+        .route("/ws/tasks/{task}", get(events::socket))
+        .route("/ws/tasks/{task}/", get(events::socket))
         .fallback(sockets::open)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(door.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(door.clone(), enter::enter))
         .with_state(door)
 }
 
@@ -141,6 +176,8 @@ enum Reply {
     /// The same, and it has not ended in the time that was given.
     Late(Box<Run>),
     Revoked(tasks::Revocation),
+    /// The client knows all that there is.
+    NothingMore,
 }
 
 impl IntoResponse for Reply {
@@ -156,6 +193,7 @@ impl IntoResponse for Reply {
             Self::SentMany(submitted) => (StatusCode::ACCEPTED, Json(submitted)).into_response(),
             Self::Found(run) => Json(run).into_response(),
             Self::Late(run) => (StatusCode::ACCEPTED, Json(run)).into_response(),
+            Self::NothingMore => StatusCode::NO_CONTENT.into_response(),
             Self::Revoked(revocation) => (StatusCode::ACCEPTED, Json(revocation)).into_response(),
         }
     }
@@ -172,8 +210,17 @@ impl Problem {
             Self::Unreadable { .. } => (Status::BAD_REQUEST, "unreadable"),
             Self::BadField { .. } => (Status::UNPROCESSABLE_ENTITY, "bad-field"),
             Self::TooLarge { .. } => (Status::PAYLOAD_TOO_LARGE, "too-large"),
+            Self::Busy { .. } => (Status::SERVICE_UNAVAILABLE, "busy"),
+            Self::NoSource { .. } => (Status::NOT_FOUND, "no-source"),
+            Self::UnknownQueue { .. } => (Status::NOT_FOUND, "unknown-queue"),
+            Self::NotAgain(RetryError::NotEnded { .. }) => (Status::CONFLICT, "not-ended"),
+            Self::NotAgain(_) => (Status::CONFLICT, "arguments-gone"),
             Self::TooSlow { .. } => (Status::REQUEST_TIMEOUT, "too-slow"),
             Self::Foreign { .. } => (Status::FORBIDDEN, "foreign-request"),
+            Self::Unauthorized(_) => (Status::UNAUTHORIZED, "no-token"),
+            Self::Forbidden { .. } => (Status::FORBIDDEN, "lacking-scope"),
+            Self::LongUri { .. } => (Status::URI_TOO_LONG, "long-uri"),
+            Self::Unsupported { .. } => (Status::UNSUPPORTED_MEDIA_TYPE, "unsupported-body"),
             Self::NotReady { .. } => (Status::SERVICE_UNAVAILABLE, "not-ready"),
             Self::SocketsOnly { .. } => (Status::UPGRADE_REQUIRED, "sockets-only"),
             Self::Socket(channels::Refused::NotAccepted) => (Status::FORBIDDEN, "not-accepted"),
@@ -183,6 +230,8 @@ impl Problem {
             Self::Submit(SubmitError::UnknownTask { .. }) => (Status::NOT_FOUND, "unknown-task"),
             Self::Submit(SubmitError::BadArguments { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-arguments"),
             Self::Submit(SubmitError::BadField { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-field"),
+            Self::Submit(SubmitError::BadValue { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-value"),
+            Self::Submit(SubmitError::KeyReused { .. }) => (Status::UNPROCESSABLE_ENTITY, "key-reused"),
             Self::Submit(SubmitError::Store(error)) | Self::Store(error) => match error {
                 store::Error::DuplicateId { .. } => (Status::CONFLICT, "duplicate-id"),
                 store::Error::Away { .. } => (Status::SERVICE_UNAVAILABLE, "store-away"),

@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tracing::error;
 
+use super::token::{Scope, Unknown};
 use crate::channels;
-use crate::client::SubmitError;
+use crate::client::{RetryError, SubmitError};
 use crate::store;
-use crate::task::{did_you_mean, nearest};
+use crate::task::{TaskId, did_you_mean, nearest};
 
 /// Why a request was refused. Its status is decided beside the router.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +30,27 @@ pub enum Problem {
     BadField { field: String, reason: String, nearest: Option<&'static str> },
     #[error("{what} may have {limit} {unit} at most")]
     TooLarge { what: &'static str, limit: usize, unit: &'static str },
-    #[error("the body did not come within {seconds} s")]
-    TooSlow { seconds: u64 },
+    #[error("{what} did not come within {seconds} s")]
+    TooSlow { what: &'static str, seconds: u64 },
+    /// As many as there may be are doing the same.
+    #[error("{reason}")]
+    Busy { reason: String },
+    #[error("no code of the task `{id}` is kept: {reason}")]
+    NoSource { id: TaskId, reason: &'static str },
+    #[error("no queue `{name}`: nothing waits there, no task is sent there, and it is not paused")]
+    UnknownQueue { name: String },
     #[error("{reason}")]
     Foreign { reason: String },
+    #[error(transparent)]
+    Unauthorized(Unknown),
+    #[error("the token `{bearer}` lacks the scope that this needs: {}", names(.scopes))]
+    Forbidden { bearer: String, scopes: Vec<Scope> },
+    #[error("a path with its query may have {limit} bytes at most")]
+    LongUri { limit: usize },
+    #[error("{what} is not read here; {way_out}")]
+    Unsupported { what: String, way_out: &'static str },
     #[error("{reason}")]
-    NotReady { reason: String },
+    NotReady { part: &'static str, reason: String },
     #[error("`{path}` is for WebSockets: {reason}")]
     SocketsOnly { path: String, reason: String },
     #[error(transparent)]
@@ -44,13 +60,29 @@ pub enum Problem {
     At { index: usize, problem: Box<Problem> },
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    #[error("{0}")]
+    NotAgain(RetryError),
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+fn names(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
 impl From<PathRejection> for Problem {
     fn from(why: PathRejection) -> Self {
         Self::Unreadable { reason: format!("the path cannot be read: {}", why.body_text()) }
+    }
+}
+
+impl From<RetryError> for Problem {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Unknown { id } => Self::UnknownRun { id: id.to_string() },
+            RetryError::Submit(error) => Self::Submit(error),
+            error => Self::NotAgain(error),
+        }
     }
 }
 
@@ -70,6 +102,16 @@ impl Problem {
             Self::BadField { field, nearest, .. } => json!({ "parameter": field, "nearest": nearest }),
             Self::TooLarge { limit, .. } => json!({ "limit": limit }),
             Self::UnknownRun { id } => json!({ "id": id }),
+            Self::NoSource { id, .. } => json!({ "id": id }),
+            Self::UnknownQueue { name } => json!({ "queue": name }),
+            Self::NotAgain(RetryError::NotEnded { id, state }) => json!({ "id": id, "state": state }),
+            Self::NotAgain(RetryError::ArgumentsGone { id }) => json!({ "id": id }),
+            Self::Store(store::Error::BadCursor { .. }) => json!({ "parameter": "cursor" }),
+            Self::Submit(SubmitError::BadValue { place, .. }) => json!({ "parameter": place }),
+            Self::Submit(SubmitError::KeyReused { .. }) => json!({ "parameter": "Idempotency-Key" }),
+            Self::Forbidden { scopes, .. } => json!({ "scopes": scopes }),
+            Self::LongUri { limit } => json!({ "limit": limit }),
+            Self::NotReady { part, .. } => json!({ "part": part }),
             Self::Submit(SubmitError::UnknownTask { name, nearest }) => json!({ "task": name, "nearest": nearest }),
             Self::Submit(SubmitError::BadArguments { name, source }) => {
                 json!({ "task": name, "parameter": source.parameter })
@@ -104,7 +146,11 @@ impl IntoResponse for Problem {
             document.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
         }
         let mut response = (status, Json(document)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

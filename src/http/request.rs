@@ -5,22 +5,19 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::Utc;
-use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::Problem;
 use super::body::{ONE, bad};
 use crate::client::{Expires, Request};
 use crate::task::{Json, Priority, QueueName, TaskId, Timestamp, duration_field, parse_duration, parse_time};
 
-/// The most tasks of one batch.
-const MOST: usize = 10_000;
-
 /// How deep arguments may be nested. Readers of JSON stop at about 128, and the message puts its own levels around.
 const DEEPEST: usize = 100;
 
-const FIELDS: [&str; 9] = ["args", "kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
+pub(super) const FIELDS: [&str; 9] =
+    ["args", "kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
 
 /// Reads the body that is sent for `task`; an empty one asks for nothing special.
 pub(super) fn one(task: String, body: &[u8]) -> Result<Request, Problem> {
@@ -34,16 +31,18 @@ pub(super) fn one(task: String, body: &[u8]) -> Result<Request, Problem> {
     Ok(request)
 }
 
-/// Reads an array of the same, each with its `task`.
-pub(super) fn many(body: &[u8]) -> Result<Vec<Request>, Problem> {
-    let array: Array = serde_json::from_slice(body).map_err(|error| Problem::Unreadable {
-        reason: format!("the body is not an array of tasks in JSON: {error}"),
-    })?;
-    if array.too_many {
-        return Err(Problem::TooLarge { what: "a batch", limit: MOST, unit: "tasks" });
+/// Reads one task of a batch, which is the same with its `task`.
+pub(super) fn of_batch(text: &[u8]) -> Result<Request, Problem> {
+    if text.len() > ONE {
+        return Err(Problem::TooLarge { what: "a task", limit: ONE, unit: "bytes" });
     }
-    let entries = array.entries.into_iter().enumerate();
-    entries.map(|(index, entry)| entry_of_batch(entry).map_err(|problem| at(index, problem))).collect()
+    let mut fields = object(text)?;
+    let task = fields.remove("task").ok_or_else(|| bad("task", "is missing: it names the task to run"))?;
+    let mut request = Request { task: field("task", &task, "a text")?, ..Request::default() };
+    for (name, value) in fields {
+        set(&mut request, &name, value)?;
+    }
+    Ok(request)
 }
 
 /// Reads the body of a revocation: whether a running task is to be stopped. An empty one is no.
@@ -64,19 +63,6 @@ pub(super) fn terminate(body: &[u8]) -> Result<bool, Problem> {
 /// `problem` is that of the batch's task `index`.
 pub(super) fn at(index: usize, problem: impl Into<Problem>) -> Problem {
     Problem::At { index, problem: Box::new(problem.into()) }
-}
-
-fn entry_of_batch(entry: &RawValue) -> Result<Request, Problem> {
-    if entry.get().len() > ONE {
-        return Err(Problem::TooLarge { what: "a task", limit: ONE, unit: "bytes" });
-    }
-    let mut fields = object(entry.get().as_bytes())?;
-    let task = fields.remove("task").ok_or_else(|| bad("task", "is missing: it names the task to run"))?;
-    let mut request = Request { task: field("task", &task, "a text")?, ..Request::default() };
-    for (name, value) in fields {
-        set(&mut request, &name, value)?;
-    }
-    Ok(request)
 }
 
 fn object(body: &[u8]) -> Result<BTreeMap<String, Json>, Problem> {
@@ -174,38 +160,6 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// A batch whose entries are not read yet.
-struct Array<'a> {
-    entries: Vec<&'a RawValue>,
-    too_many: bool,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Array<'a> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Array<'de>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an array")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Array<'de>, A::Error> {
-                let mut entries = Vec::new();
-                while entries.len() < MOST {
-                    let Some(entry) = array.next_element()? else { return Ok(Array { entries, too_many: false }) };
-                    entries.push(entry);
-                }
-                let mut too_many = false;
-                while array.next_element::<IgnoredAny>()?.is_some() {
-                    too_many = true;
-                }
-                Ok(Array { entries, too_many })
-            }
-        }
-        input.deserialize_seq(Entries)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -293,39 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_names_the_task_that_is_wrong() {
-        let requests = many(br#"[{"task":"a","args":[1]},{"task":"b"}]"#).unwrap();
-        assert_eq!(requests.iter().map(|request| request.task.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    fn a_task_of_a_batch_names_its_task() {
+        let task = of_batch(br#"{"args":[1],"task":"a"}"#).unwrap();
+        assert_eq!((task.task.as_str(), task.args.unwrap().get()), ("a", "[1]"));
 
-        for (body, told) in [
-            (r#"[{"task":"a"},{"args":[]}]"#, "task 1 of the batch: `task` is missing"),
-            (r#"[{"task":"a"},{"task":"b"},{"task":"c","prio":1}]"#, "task 2 of the batch: `prio` is not a field"),
-            (r#"[5]"#, "task 0 of the batch: not a JSON object"),
-            (r#"{"task":"a"}"#, "not an array of tasks"),
-            (r#"[{"task":"a"}"#, "not an array of tasks"),
-            ("", "not an array of tasks"),
+        for (text, told) in [
+            (r#"{"args":[]}"#, "`task` is missing"),
+            (r#"{"task":"c","prio":1}"#, "`prio` is not a field"),
+            (r#"{"task":5}"#, "`task` must be a text"),
+            ("5", "not a JSON object"),
+            (r#"{"task":"a"} {"task":"b"}"#, "not a JSON object"),
+            ("", "not a JSON object"),
         ] {
-            let refused = many(body.as_bytes()).unwrap_err().to_string();
-            assert!(refused.contains(told), "{body}: {refused}");
+            let refused = of_batch(text.as_bytes()).unwrap_err().to_string();
+            assert!(refused.contains(told), "{text}: {refused}");
         }
-    }
-
-    #[test]
-    fn a_batch_has_its_bound() {
-        let batch = |length: usize| format!("[{}]", vec![r#"{"task":"a"}"#; length].join(","));
-
-        assert_eq!(many(batch(MOST).as_bytes()).unwrap().len(), MOST);
-        assert!(matches!(many(batch(MOST + 1).as_bytes()), Err(Problem::TooLarge { limit: MOST, .. })));
-        let large = json!([{ "task": "a" }, { "task": "a", "args": ["x".repeat(ONE)] }]).to_string();
-        let refused = many(large.as_bytes()).unwrap_err().to_string();
-        assert_eq!(refused, "task 1 of the batch: a task may have 1048576 bytes at most");
     }
 
     proptest! {
         #[test]
         fn no_bytes_can_hurt_the_readers(body in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = one("x".to_owned(), &body);
-            let _ = many(&body);
+            let _ = of_batch(&body);
             let _ = terminate(&body);
         }
 

@@ -10,6 +10,7 @@ use axum::response::Response;
 use futures_util::{SinkExt, StreamExt, future};
 use percent_encoding::percent_decode_str;
 
+use super::token::{Bearer, Scope as TokenScope};
 use super::{Problem, Shared};
 use crate::channels::{Incoming, MAX_FRAME, MAX_SENT, Opening, Outgoing, Scope};
 
@@ -31,6 +32,9 @@ pub(super) async fn open(State(door): Shared, request: Request) -> Result<Respon
     let Some((consumer, params)) = catalog.consumer(&path) else { return Err(Problem::UnknownPath { path }) };
     let consumer = consumer.clone();
     drop(catalog);
+    if let Some(bearer) = parts.extensions.get::<Bearer>() {
+        bearer.may(&[TokenScope::Send])?;
+    }
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &door)
         .await
         .map_err(|why| Problem::SocketsOnly { path, reason: why.body_text() })?;

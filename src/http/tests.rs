@@ -1,5 +1,8 @@
 //! The door with real scripts and a store in memory, and nobody who works: everything that needs no worker.
 
+mod api;
+mod door;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +17,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{AppState, router, serve};
+use super::{AppState, Metrics, router, serve};
+use crate::beat::Board;
 use crate::channels::{self, Hub};
 use crate::client::Client;
 use crate::plugin::Loader;
@@ -75,7 +79,15 @@ impl House {
         let stores = store::open("memory:", folder.path(), store::Settings::default()).await.unwrap();
         let client = Client::new(stores, loader.catalogs(), "umbel@test".to_owned());
         let hub = Hub::new(loader.engine(), client.clone(), channels::Settings::default());
-        let state = AppState { client, hub, hosts: vec!["umbel.example".to_owned()] };
+        let state = AppState {
+            client,
+            hub,
+            hosts: vec!["umbel.example".to_owned()],
+            board: Board::default(),
+            tokens: Vec::new(),
+            local_token: None,
+            metrics: Metrics::alone(),
+        };
         let stop = CancellationToken::new();
         Self { app: router(state.clone(), stop.clone()), state, stop, _folder: folder }
     }
@@ -104,7 +116,7 @@ impl House {
     }
 
     /// Serves on a free port.
-    async fn serve(&self) -> (SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    async fn serve(&self) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         (address, tokio::spawn(serve(listener, self.state.clone(), self.stop.clone())))
@@ -472,7 +484,7 @@ async fn a_closing_door_lets_nobody_wait() {
     let read = tokio::io::AsyncReadExt::read_to_string(&mut waiting, &mut answer);
     let read = tokio::time::timeout(PATIENCE, read).await.expect("an answer");
 
-    tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap();
     // The request may also come when the door is closed already, and then the connection is only cut.
     assert!(read.is_ok() || read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 202"), "{answer}");

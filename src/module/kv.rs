@@ -8,6 +8,12 @@ use super::{add, wrong};
 use crate::script::{Native, duration_of, from_json, host, to_json};
 use crate::task;
 
+/// The longest name of a value or a lock, in bytes.
+const MAX_KEY: usize = 512;
+
+/// So much of a name that is refused is shown, in bytes.
+const SHOWN_KEY: usize = 40;
+
 pub(super) fn module() -> Module {
     let mut module = Module::new();
     add(
@@ -50,7 +56,7 @@ pub(super) fn module() -> Module {
         &mut module,
         "delete(key: string) -> bool",
         "Deletes; false when there was none: `kv::delete(\"visits\")`.",
-        |key: &str| -> Native<bool> { Ok(host("kv::delete")?.kv_delete(key, None)?) },
+        |key: &str| -> Native<bool> { Ok(host("kv::delete")?.kv_delete(name(key)?, None)?) },
     );
     add(
         &mut module,
@@ -63,38 +69,48 @@ pub(super) fn module() -> Module {
         "unlock(key: string, token: string) -> bool",
         "Gives a lock back; false when it was not yours any more: `kv::unlock(\"report\", token)`.",
         |key: &str, token: &str| -> Native<bool> {
-            Ok(host("kv::unlock")?.kv_delete(&lock_key(key), Some(task::to_json(&token)))?)
+            Ok(host("kv::unlock")?.kv_delete(&lock_key(key)?, Some(task::to_json(&token)))?)
         },
     );
     module
 }
 
 fn get(key: &str, default: Dynamic) -> Native<Dynamic> {
-    match host("kv::get")?.kv_get(key)? {
+    match host("kv::get")?.kv_get(name(key)?)? {
         Some(json) => Ok(from_json(json.get())?),
         None => Ok(default),
     }
 }
 
 fn set(key: &str, value: &Dynamic, ttl: Option<Duration>) -> Native<()> {
-    host("kv::set")?.kv_set(key, to_json(value)?, ttl, false)?;
+    host("kv::set")?.kv_set(name(key)?, to_json(value)?, ttl, false)?;
     Ok(())
 }
 
 fn incr(key: &str, by: i64) -> Native<i64> {
-    Ok(host("kv::incr")?.kv_incr(key, by)?)
+    Ok(host("kv::incr")?.kv_incr(name(key)?, by)?)
 }
 
 fn lock(key: &str, ttl: Dynamic) -> Native<Dynamic> {
     let host = host("kv::lock")?;
     let token = uuid::Uuid::new_v4().to_string();
-    let taken = host.kv_set(&lock_key(key), task::to_json(&token), Some(lifetime(&ttl, "kv::lock")?), true)?;
+    let taken = host.kv_set(&lock_key(key)?, task::to_json(&token), Some(lifetime(&ttl, "kv::lock")?), true)?;
     Ok(if taken { token.into() } else { Dynamic::UNIT })
 }
 
-/// Apart from values, so that a lock and a value may have one name.
-fn lock_key(key: &str) -> String {
-    format!("lock:{key}")
+/// The name of a value or a lock, as it was given.
+fn name(key: &str) -> Native<&str> {
+    if key.is_empty() || key.len() > MAX_KEY || key.chars().any(char::is_control) {
+        let shown = &key[..key.floor_char_boundary(SHOWN_KEY)];
+        let reason = format!("`{shown}` is no name for `kv`: it has 1 to {MAX_KEY} bytes and no control characters");
+        return Err(wrong("ValueError", reason));
+    }
+    Ok(key)
+}
+
+/// Apart from values, none of which has a control character in its name.
+fn lock_key(key: &str) -> Native<String> {
+    Ok(format!("\u{1}lock:{}", name(key)?))
 }
 
 fn lifetime(ttl: &Dynamic, what: &str) -> Native<Duration> {
@@ -126,15 +142,27 @@ mod tests {
             let second = kv::lock("x", "1m");
             let wrong = kv::unlock("x", "someone else");
             let right = kv::unlock("x", first);
-            [second, wrong, right, kv::lock("x", 1.5) != (), kv::get("x")]"#;
+            let again = kv::lock("x", 1.5) != ();
+            kv::delete("lock:x");
+            [second, wrong, right, again, kv::lock("x", 1), kv::get("x")]"#;
 
-        assert_eq!(evaluate(script), "[null,false,true,true,1]");
+        assert_eq!(evaluate(script), "[null,false,true,true,null,1]");
     }
 
     #[test]
     fn a_time_that_is_none_is_refused() {
         for script in [r#"kv::set("a", 1, 0)"#, r#"kv::set("a", 1, "soon")"#, r#"kv::lock("a", -1)"#] {
             assert_eq!(fails(script).exc_type, "ValueError", "{script}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        assert_eq!(evaluate(r#"let key = "x"; key.pad(512, "x"); kv::set(key, 1); kv::get(key)"#), "1");
+        for key in [r#""""#, r#""a\nb""#, r#""\x01lock:x""#, r#"{ let key = "x"; key.pad(513, "x"); key }"#] {
+            for call in ["kv::get(KEY)", "kv::set(KEY, 1)", "kv::incr(KEY)", "kv::delete(KEY)", "kv::lock(KEY, 1)"] {
+                assert_eq!(fails(&call.replace("KEY", key)).exc_type, "ValueError", "{call} of {key}");
+            }
         }
     }
 

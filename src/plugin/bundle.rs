@@ -10,7 +10,8 @@ use toml::Spanned;
 use super::manifest::{Manifest, Wrong};
 use super::scripts::Scripts;
 use super::{Consumer, Plugin, Task, declared, path, tree};
-use crate::script::{Broken, PluginModule, Script, read_source};
+use crate::script::{Broken, PluginModule, Script};
+use crate::watch::Snapshot;
 
 pub(super) const MANIFEST: &str = "plugin.toml";
 
@@ -34,9 +35,15 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Reads the manifest in `folder`; `others` are the drafts before it.
-    pub fn read<'a>(folder: &Path, shown: &str, mut others: impl Iterator<Item = &'a Draft>) -> Result<Self, Broken> {
+    pub fn read<'a>(
+        files: &Snapshot,
+        folder: &Path,
+        shown: &str,
+        mut others: impl Iterator<Item = &'a Draft>,
+    ) -> Result<Self, Broken> {
         let file = format!("{shown}/{MANIFEST}");
-        let text = read_source(&folder.join(MANIFEST)).map_err(|why| Broken::whole(&file, why))?;
+        let text = files.text(&folder.join(MANIFEST)).cloned().unwrap_or_else(|| Err("is not there".to_owned()));
+        let text = text.map_err(|why| Broken::whole(&file, why))?;
         let manifest = Manifest::parse(&text).map_err(|wrong| locate(&file, &text, wrong))?;
         let draft = Self { folder: folder.to_owned(), shown: shown.to_owned(), text, manifest };
         match others.find_map(|other| draft.clash(other)) {
@@ -45,21 +52,18 @@ impl Draft {
         }
     }
 
+    // Others import by these names before it is known whether what has them can be used.
     fn clash(&self, other: &Draft) -> Option<Broken> {
-        let taken = |what: &str, place: &Spanned<String>| {
-            let name = place.get_ref();
-            self.wrong(place.span(), format!("the {what} `{name}` is that of `{}` already", other.shown))
-        };
         if self.name() == other.name() {
-            return Some(taken("name", &self.manifest.name));
+            return Some(self.taken("name", &self.manifest.name, &other.shown));
         }
-        if let Some(module) = self.manifest.modules.keys().find(|name| other.manifest.modules.contains_key(*name)) {
-            return Some(taken("module", module));
-        }
-        let is_taken =
-            |path: &str| other.manifest.consumers.iter().any(|bound| path::are_same(bound.path.get_ref(), path));
-        let consumer = self.manifest.consumers.iter().find(|binding| is_taken(binding.path.get_ref()))?;
-        Some(taken("path", &consumer.path))
+        let module = self.manifest.modules.keys().find(|name| other.manifest.modules.contains_key(*name))?;
+        Some(self.taken("module", module, &other.shown))
+    }
+
+    fn taken(&self, what: &str, place: &Spanned<String>, owner: &str) -> Broken {
+        let name = place.get_ref();
+        self.wrong(place.span(), format!("the {what} `{name}` is that of `{owner}` already"))
     }
 
     pub fn name(&self) -> &str {
@@ -82,11 +86,11 @@ impl Draft {
         Plugin { name, version, description, broken }
     }
 
-    /// Loads everything that the manifest names.
+    /// Loads everything that the manifest names. `bound` are the consumers of others, whose paths it cannot have.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn load(&self, scripts: &mut Scripts) -> Result<Bundle, Vec<Broken>> {
+    pub fn load(&self, scripts: &mut Scripts, bound: &[Arc<Consumer>]) -> Result<Bundle, Vec<Broken>> {
         let mut broken = Vec::new();
         let tasks = self.tasks(scripts, &mut broken);
         for file in self.manifest.modules.values() {
@@ -94,6 +98,10 @@ impl Draft {
         }
         let mut consumers = Vec::new();
         for binding in &self.manifest.consumers {
+            if let Some(other) = bound.iter().find(|other| path::are_same(&other.path, binding.path.get_ref())) {
+                broken.push(self.taken("path", &binding.path, &format!("plugins/{}", other.plugin)));
+                continue;
+            }
             match self.script(scripts, &binding.script) {
                 Ok(script) => {
                     let (path, plugin) = (binding.path.get_ref().clone(), self.name().to_owned());
@@ -111,12 +119,13 @@ impl Draft {
     fn tasks(&self, scripts: &mut Scripts, broken: &mut Vec<Broken>) -> Vec<Arc<Task>> {
         let Some(place) = &self.manifest.tasks else { return Vec::new() };
         let folder = self.folder.join(place.get_ref());
-        if !folder.is_dir() {
+        let found = tree::scripts(&scripts.files(), &folder, &format!("{}/{}", self.shown, place.get_ref()));
+        if found.is_empty() && !folder.is_dir() {
             broken.push(self.wrong(place.span(), format!("there is no folder `{}/{}`", self.shown, place.get_ref())));
             return Vec::new();
         }
         let mut tasks = Vec::new();
-        for found in tree::scripts(&folder, &format!("{}/{}", self.shown, place.get_ref())) {
+        for found in found {
             match declared::load(scripts, found, &self.folder, Some(self.name())) {
                 Ok(found) => tasks.extend(found),
                 Err(why) => broken.extend(why),
@@ -127,7 +136,7 @@ impl Draft {
 
     fn script(&self, scripts: &mut Scripts, file: &Spanned<String>) -> Result<Arc<Script>, Broken> {
         let shown = format!("{}/{}", self.shown, file.get_ref());
-        if !self.folder.join(file.get_ref()).is_file() {
+        if scripts.files().text(&self.folder.join(file.get_ref())).is_none() {
             return Err(self.wrong(file.span(), format!("there is no file `{shown}`")));
         }
         scripts.load(&shown, &self.folder)

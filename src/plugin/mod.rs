@@ -17,6 +17,8 @@ mod path;
 mod scripts;
 #[cfg(test)]
 mod shipped;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use arguments::ArgumentError;

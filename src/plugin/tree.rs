@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use super::declared::is_part;
 use crate::script::Broken;
-use crate::watch;
+use crate::watch::Snapshot;
 
 /// A script in a folder of tasks.
 pub(super) struct Found {
@@ -22,20 +22,22 @@ pub(super) enum Kind {
     Library,
 }
 
-/// The scripts in `folder`, sorted, without tests; `shown` is the folder's path from the project's folder.
-pub(super) fn scripts(folder: &Path, shown: &str) -> Vec<Found> {
-    let files = watch::walk(folder, &mut |_| {});
-    files.iter().filter_map(|path| found(path.strip_prefix(folder).ok()?, shown)).collect()
+/// The scripts of `files` in `folder`, sorted, without tests; `shown` is the folder's path from the project's folder.
+pub(super) fn scripts(files: &Snapshot, folder: &Path, shown: &str) -> Vec<Found> {
+    files.under(folder).filter_map(|path| found(path.strip_prefix(folder).ok()?, shown)).collect()
 }
 
 fn found(inside: &Path, shown: &str) -> Option<Found> {
     let parts: Vec<_> = inside.components().map(Component::as_os_str).map(|part| part.to_string_lossy()).collect();
     let file = format!("{shown}/{}", parts.join("/"));
     let (last, folders) = parts.split_last()?;
-    let last = last.strip_suffix(".rhai")?;
-    if last.ends_with("_test") {
-        return None;
-    }
+    // Without the ending it is a folder behind a link that is not followed, which is to be told.
+    let last = match last.strip_suffix(".rhai") {
+        None if last.ends_with(".toml") => return None,
+        Some(name) if name.ends_with("_test") => return None,
+        Some(name) => name,
+        None => last,
+    };
     let mut names = folders.iter().map(AsRef::as_ref).chain([last]);
     let kind = if names.clone().any(|name| name.starts_with('_')) {
         Ok(Kind::Library)
@@ -74,6 +76,7 @@ mod tests {
         assert_eq!(kind("a/_b/c d.rhai"), Some(Ok(Kind::Library)));
         assert_eq!(kind("math_test.rhai"), None);
         assert_eq!(kind("settings.toml"), None);
+        assert_eq!(kind("link"), Some(Ok(Kind::Tasks("link".to_owned()))));
     }
 
     #[test]

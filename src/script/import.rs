@@ -3,7 +3,7 @@
 //! Both happen while a file is loaded and never later: `import` in a function would see a newer file than its task,
 //! or none. A [`Load`] travels as the tag of rhai's global state from file to file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,16 @@ use rhai::{Dynamic, Engine, EvalAltResult, GlobalRuntimeState, ModuleResolver, N
 use rhai::{Scope, Shared};
 
 use super::{Broken, Declaration, HostError, Native, load};
+use crate::watch::Snapshot;
+
+/// How many files deep imports may go: what a file imports may import others, and so on.
+const MAX_DEPTH: usize = 32;
+
+/// How many files one script may import, directly or not.
+const MAX_IMPORTS: usize = 256;
+
+/// How much text a script and its imports may have together, in bytes.
+const MAX_TEXT: usize = 16 << 20;
 
 /// Where imports are looked for.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +31,8 @@ pub struct Roots {
     pub scripts: PathBuf,
     /// Modules of plugins, by what `import` calls them.
     pub modules: BTreeMap<String, PluginModule>,
+    /// The files there are. What is not in it is not there.
+    pub files: Arc<Snapshot>,
 }
 
 /// A file of a plugin that others import by a name.
@@ -34,9 +46,9 @@ pub struct PluginModule {
 impl Roots {
     /// `path` from the project's folder, with `/`.
     pub fn shown(&self, path: &Path) -> String {
-        let project = self.project.canonicalize().unwrap_or_else(|_| self.project.clone());
-        let inside = path.strip_prefix(&project).or_else(|_| path.strip_prefix(&self.project)).unwrap_or(path);
-        let names: Vec<_> = inside
+        let names: Vec<_> = path
+            .strip_prefix(&self.project)
+            .unwrap_or(path)
             .components()
             .filter(|part| !matches!(part, Component::RootDir | Component::CurDir))
             .map(|part| part.as_os_str().to_string_lossy())
@@ -48,23 +60,25 @@ impl Roots {
     /// imports start from.
     fn find(&self, folder: &Arc<Path>, path: &str) -> Result<(PathBuf, Arc<Path>), String> {
         if let Some(module) = self.modules.get(path) {
-            let file = module.file.canonicalize();
-            let file = file.map_err(|error| format!("module `{path}` cannot be read: {error}"))?;
-            return Ok((file, module.folder.as_path().into()));
+            return Ok((module.file.clone(), module.folder.as_path().into()));
         }
         let plain = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['\\', ':', '\0']);
         if !path.split('/').all(plain) {
             let shown = self.shown(folder);
             return Err(format!("`{path}` is not importable: write a path inside `{shown}/`, as in `_lib/prices`"));
         }
-        let file = folder.join(format!("{path}.rhai"));
-        let (Ok(real), Ok(root)) = (file.canonicalize(), folder.canonicalize()) else {
-            return Err(format!("`{path}` is not there: looked for `{}`", self.shown(&file)));
-        };
-        if !real.starts_with(&root) {
-            return Err(format!("`{path}` leads out of `{}/`", self.shown(&root)));
-        }
-        Ok((real, folder.clone()))
+        Ok((folder.join(format!("{path}.rhai")), folder.clone()))
+    }
+}
+
+/// What a script was made of: each file that was looked for, and what was found.
+#[derive(Debug, Clone, Default)]
+pub struct Reads(BTreeMap<PathBuf, Option<Result<Arc<str>, String>>>);
+
+impl Reads {
+    /// Whether the same would be found in `files`.
+    pub fn are_as_in(&self, files: &Snapshot) -> bool {
+        self.0.iter().all(|(path, found)| found.as_ref() == files.text(path))
     }
 }
 
@@ -82,10 +96,13 @@ pub(super) struct Load {
 #[derive(Default)]
 struct Progress {
     declarations: Vec<Declaration>,
-    /// Every file that was imported, evaluated once.
+    /// Every file that was imported, evaluated once, by what it really is.
     modules: BTreeMap<PathBuf, Shared<rhai::Module>>,
+    /// The paths that they were imported by.
+    imports: BTreeSet<PathBuf>,
     /// The texts of all files, as tracebacks call them.
     sources: HashMap<String, Arc<str>>,
+    reads: Reads,
     /// The files that are being evaluated, the importing one before the imported one.
     open: Vec<PathBuf>,
 }
@@ -100,9 +117,11 @@ pub(super) struct Loaded {
 impl Load {
     pub(super) fn new(roots: &Roots, file: &str, source: &str) -> Self {
         let path = roots.project.join(file);
+        let source: Arc<str> = source.into();
         let progress = Progress {
-            sources: HashMap::from([(file.to_owned(), source.into())]),
-            open: vec![path.canonicalize().unwrap_or(path)],
+            open: vec![roots.files.real(&path)],
+            reads: Reads(BTreeMap::from([(path, Some(Ok(source.clone())))])),
+            sources: HashMap::from([(file.to_owned(), source)]),
             ..Progress::default()
         };
         Self {
@@ -117,9 +136,13 @@ impl Load {
         let mut progress = self.lock();
         Loaded {
             declarations: std::mem::take(&mut progress.declarations),
-            imports: progress.modules.keys().cloned().collect(),
+            imports: std::mem::take(&mut progress.imports).into_iter().collect(),
             sources: std::mem::take(&mut progress.sources),
         }
+    }
+
+    pub(super) fn reads(&self) -> Reads {
+        self.lock().reads.clone()
     }
 
     pub(super) fn source(&self, file: &str) -> Option<Arc<str>> {
@@ -132,17 +155,14 @@ impl Load {
 
     fn import(&self, engine: &Engine, path: &str) -> Result<Shared<rhai::Module>, Box<EvalAltResult>> {
         let (file, folder) = self.roots.find(&self.folder, path)?;
-        if let Some(module) = self.lock().modules.get(&file) {
+        let real = self.roots.files.real(&file);
+        if let Some(module) = self.lock().modules.get(&real) {
             return Ok(module.clone());
         }
-        self.refuse_circle(&file)?;
         let shown = self.roots.shown(&file);
-        let source = load::read_source(&file).map_err(|why| format!("`{shown}` {why}"))?;
-        {
-            let mut progress = self.lock();
-            progress.sources.insert(shown.clone(), source.clone());
-            progress.open.push(file.clone());
-        }
+        let source = self.read(&file).map_err(|why| format!("`{shown}` {why}"))?;
+        self.open(&real)?;
+        self.lock().sources.insert(shown.clone(), source.clone());
         let inner = Self { folder, imported: true, ..self.clone() };
         let ast = load::compile(engine, &shown, &source).map_err(carry)?;
         let module = load::evaluate(engine, &ast, inner).map_err(|error| match error.unwrap_inner() {
@@ -153,15 +173,42 @@ impl Load {
         let module: Shared<rhai::Module> = module.into();
         let mut progress = self.lock();
         progress.open.pop();
-        progress.modules.insert(file, module.clone());
+        progress.modules.insert(real, module.clone());
+        progress.imports.insert(file);
         Ok(module)
     }
 
-    fn refuse_circle(&self, file: &Path) -> Result<(), String> {
-        let open = self.lock().open.clone();
-        let Some(begin) = open.iter().position(|known| known == file) else { return Ok(()) };
-        let circle: Vec<String> = open[begin..].iter().map(|path| self.roots.shown(path)).collect();
-        Err(format!("imports go in a circle: {} -> {}", circle.join(" -> "), circle[0]))
+    /// The text of `file`, noted as what was found there.
+    fn read(&self, file: &Path) -> Result<Arc<str>, String> {
+        let found = self.roots.files.text(file).cloned();
+        let mut progress = self.lock();
+        progress.reads.0.insert(file.to_owned(), found.clone());
+        let source = found.unwrap_or_else(|| Err("is not there".to_owned()))?;
+        // It is being saved: an importer made of it would miss every function of it, and only when it runs.
+        if source.trim().is_empty() {
+            return Err("is empty".to_owned());
+        }
+        let has = progress.sources.values().map(|text| text.len()).sum::<usize>();
+        if has + source.len() > MAX_TEXT {
+            return Err(format!("is too much: a script and its imports may have {} MiB together", MAX_TEXT >> 20));
+        }
+        Ok(source)
+    }
+
+    fn open(&self, file: &Path) -> Result<(), String> {
+        let mut progress = self.lock();
+        if let Some(begin) = progress.open.iter().position(|known| known == file) {
+            let circle: Vec<String> = progress.open[begin..].iter().map(|path| self.roots.shown(path)).collect();
+            return Err(format!("imports go in a circle: {} -> {}", circle.join(" -> "), circle[0]));
+        }
+        if progress.open.len() > MAX_DEPTH {
+            return Err(format!("imports go deeper than {MAX_DEPTH} files"));
+        }
+        if progress.modules.len() + progress.open.len() > MAX_IMPORTS {
+            return Err(format!("one script may import {MAX_IMPORTS} files, directly or not"));
+        }
+        progress.open.push(file.to_owned());
+        Ok(())
     }
 }
 
@@ -254,13 +301,17 @@ mod tests {
             project: folder.path().to_owned(),
             scripts: folder.path().join("tasks"),
             modules: BTreeMap::from([("slack".to_owned(), slack)]),
+            files: Arc::default(),
         };
         Project { folder, roots }
     }
 
     impl Project {
         fn load(&self, source: &str) -> Result<Script, Broken> {
-            Script::load(&engine(), &self.roots, "tasks/main.rhai", source)
+            let folders = ["tasks", "plugins"].map(|name| self.folder.path().join(name));
+            let files = Snapshot::take(self.folder.path(), &folders, &Snapshot::default());
+            let roots = Roots { files: Arc::new(files), ..self.roots.clone() };
+            Script::load(&engine(), &roots, "tasks/main.rhai", source)
         }
 
         fn refused(&self, path: &str) -> String {
@@ -292,11 +343,12 @@ mod tests {
 
     #[test]
     fn no_import_leaves_its_folder() {
-        let project = project(&[("secret.rhai", ""), ("tasks/.hidden.rhai", ""), ("tasks/_lib/a.rhai", "")]);
-        let outside = project.folder.path().join("secret.rhai");
-        std::os::unix::fs::symlink(&outside, project.folder.path().join("tasks/link.rhai")).unwrap();
+        let project =
+            project(&[("secret.rhai", "1"), ("tasks/.hidden.rhai", "1"), ("tasks/_lib/a.rhai", "fn a() { 1 }")]);
+        let outside = tempfile::Builder::new().suffix(".rhai").tempfile().unwrap();
+        std::os::unix::fs::symlink(outside.path(), project.folder.path().join("tasks/link.rhai")).unwrap();
 
-        let absolute = outside.with_extension("");
+        let absolute = project.folder.path().join("secret");
         for path in [
             "../secret",
             "_lib/../../secret",
@@ -312,8 +364,8 @@ mod tests {
             let message = project.refused(path);
             assert!(message.contains("is not importable: write a path inside `tasks/`"), "{path}: {message}");
         }
-        assert_eq!(project.refused("link"), "`link` leads out of `tasks/`");
-        assert_eq!(project.refused("_lib/b"), "`_lib/b` is not there: looked for `tasks/_lib/b.rhai`");
+        assert!(project.refused("link").starts_with("`tasks/link.rhai` leads out of the project"));
+        assert_eq!(project.refused("_lib/b"), "`tasks/_lib/b.rhai` is not there");
         assert!(project.load("import \"_lib/a\" as a;").is_ok());
     }
 
@@ -370,22 +422,55 @@ mod tests {
 
     #[test]
     fn what_is_no_script_of_a_sensible_size_is_not_imported() {
-        let project = project(&[("tasks/large.rhai", &" ".repeat(5 << 20)), ("tasks/folder.rhai/x", "")]);
+        let project = project(&[
+            ("tasks/large.rhai", &" ".repeat(5 << 20)),
+            ("tasks/folder.rhai/x", ""),
+            ("tasks/empty.rhai", "\n"),
+        ]);
         fs::write(project.folder.path().join("tasks/bytes.rhai"), b"\xff").unwrap();
 
         assert_eq!(project.refused("large"), "`tasks/large.rhai` is larger than 4 MiB");
-        assert_eq!(project.refused("folder"), "`tasks/folder.rhai` is not a file");
+        assert_eq!(project.refused("folder"), "`tasks/folder.rhai` is not there");
+        assert_eq!(project.refused("empty"), "`tasks/empty.rhai` is empty");
         assert_eq!(project.refused("bytes"), "`tasks/bytes.rhai` is not UTF-8 text");
     }
 
     #[test]
-    fn the_hash_covers_what_is_imported() {
-        let project = project(&[("tasks/_lib/a.rhai", "fn a() { 1 }")]);
-        let source = "import \"_lib/a\" as a;";
+    fn imports_have_an_end() {
+        let chain = |length: usize| -> Vec<(String, String)> {
+            let link = |n| (format!("tasks/_{n}.rhai"), format!("import \"_{}\" as next; fn f() {{ 1 }}", n + 1));
+            let last = (format!("tasks/_{length}.rhai"), "fn f() { 1 }".to_owned());
+            (1..length).map(link).chain([last]).collect()
+        };
+        let of = |files: &[(String, String)]| {
+            project(&files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect::<Vec<_>>())
+        };
+        assert!(of(&chain(MAX_DEPTH)).load("import \"_1\" as it;").is_ok());
+        let broken = of(&chain(MAX_DEPTH + 1)).load("import \"_1\" as it;").unwrap_err();
+        assert_eq!(broken.message, "imports go deeper than 32 files");
 
-        let before = project.load(source).unwrap().hash;
-        fs::write(project.folder.path().join("tasks/_lib/a.rhai"), "fn a() { 2 }").unwrap();
+        let many: Vec<_> = (0..=MAX_IMPORTS).map(|n| (format!("tasks/_{n}.rhai"), "1".to_owned())).collect();
+        let imports = |count| (0..count).map(|n| format!("import \"_{n}\" as it{n};\n")).collect::<String>();
+        assert!(of(&many).load(&imports(MAX_IMPORTS)).is_ok());
+        let broken = of(&many).load(&imports(MAX_IMPORTS + 1)).unwrap_err();
+        assert_eq!((broken.line, broken.message.contains("may import 256 files")), (Some(257), true), "{broken}");
 
-        assert_ne!(before, project.load(source).unwrap().hash);
+        let large: Vec<_> = (0..6).map(|n| (format!("tasks/_{n}.rhai"), "//".repeat(3 << 19))).collect();
+        assert!(of(&large).load(&imports(6)).unwrap_err().message.contains("may have 16 MiB together"));
+    }
+
+    #[test]
+    fn the_hash_covers_what_is_imported_and_nothing_of_the_machine() {
+        let files = [("tasks/_lib/a.rhai", "fn a() { 1 }"), ("tasks/_lib/b.rhai", "fn b() { 1 }")];
+        let source = "import \"_lib/b\" as b;import \"_lib/a\" as a;";
+        let (here, there) = (project(&files), project(&files));
+
+        let before = here.load(source).unwrap().hash;
+        assert_eq!(before, there.load(source).unwrap().hash);
+        // It is kept with runs, and other processes and later versions look it up.
+        assert_eq!(before, "b0c3cba2e9010ea577fa9b0a4e905e34");
+        fs::write(here.folder.path().join("tasks/_lib/a.rhai"), "fn a() { 2 }").unwrap();
+
+        assert_ne!(before, here.load(source).unwrap().hash);
     }
 }

@@ -1,7 +1,6 @@
 //! From a file's text to a script that can be called, or to what is wrong with it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,30 +8,12 @@ use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, FnAccess, Module, Parse
 use sha2::{Digest, Sha256};
 
 use super::engine::STACK;
-use super::import::{Load, Loaded, Roots};
+use super::import::{Load, Loaded, Reads, Roots};
 use super::limit::{self, Ending, Stop};
 use super::{Broken, Function, Script, failure};
 
 /// The longest that the module levels of a file and of its imports may take together.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);
-
-/// The largest script, in bytes. A larger one is broken.
-const MAX_SOURCE: u64 = 4 << 20;
-
-/// The text of a file, or why there is none, as the rest of a sentence that names the file.
-pub fn read_source(path: &Path) -> Result<Arc<str>, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let metadata = std::fs::metadata(path).map_err(cannot)?;
-    // A pipe would never be read to its end.
-    if !metadata.is_file() {
-        return Err("is not a file".to_owned());
-    }
-    if metadata.len() > MAX_SOURCE {
-        return Err(format!("is larger than {} MiB", MAX_SOURCE >> 20));
-    }
-    let bytes = std::fs::read(path).map_err(cannot)?;
-    String::from_utf8(bytes).map(Arc::from).map_err(|_| "is not UTF-8 text".to_owned())
-}
 
 impl Script {
     /// Compiles `source`, the text of `file` (its path from the project's folder, with `/`), and evaluates its
@@ -41,31 +22,37 @@ impl Script {
     /// # Errors
     /// What is wrong first: in `file` or in a file that it imports.
     pub fn load(engine: &Engine, roots: &Roots, file: &str, source: &str) -> Result<Self, Broken> {
-        let broken = |message: String| Broken::whole(file, message);
+        Self::load_noting(engine, roots, file, source).0
+    }
+
+    /// The same, and what it came of: while nothing of that has changed, the same would come of it again.
+    pub fn load_noting(engine: &Engine, roots: &Roots, file: &str, source: &str) -> (Result<Self, Broken>, Reads) {
+        let broken = |message: String| Err(Broken::whole(file, message));
+        let load = Load::new(roots, file, source);
         // A thread of its own, because who loads may stand on a small stack.
-        std::thread::scope(|scope| {
-            std::thread::Builder::new()
-                .name("load".to_owned())
-                .stack_size(STACK)
-                .spawn_scoped(scope, || read(engine, roots, file, source))
-                .map_err(|error| broken(format!("no thread to load it on: {error}")))?
-                .join()
-                .unwrap_or_else(|_| Err(broken("native code panicked while it was loaded".to_owned())))
-        })
+        let script = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("load".to_owned()).stack_size(STACK);
+            match thread.spawn_scoped(scope, || read(engine, &load, file, source)) {
+                Ok(thread) => {
+                    thread.join().unwrap_or_else(|_| broken("native code panicked while it was loaded".to_owned()))
+                }
+                Err(error) => broken(format!("no thread to load it on: {error}")),
+            }
+        });
+        (script, load.reads())
     }
 }
 
-fn read(engine: &Engine, roots: &Roots, file: &str, source: &str) -> Result<Script, Broken> {
+fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script, Broken> {
     let ast = compile(engine, file, source)?;
-    let load = Load::new(roots, file, source);
     let entered = limit::enter(Instant::now().checked_add(LOAD_LIMIT), Stop::new(), None);
     let module = evaluate(engine, &ast, load.clone());
     let ending = entered.ending();
     drop(entered);
     let module = match (module, ending) {
         (Ok(module), None) => module,
-        (Ok(_), Some(ending)) => return Err(explain(terminated(), Some(&ending), file, &load)),
-        (Err(error), ending) => return Err(explain(*error, ending.as_ref(), file, &load)),
+        (Ok(_), Some(ending)) => return Err(explain(terminated(), Some(&ending), file, load)),
+        (Err(error), ending) => return Err(explain(*error, ending.as_ref(), file, load)),
     };
     let Loaded { declarations, imports, sources } = load.finish();
     Ok(Script {
@@ -166,13 +153,15 @@ fn in_words(error: &ParseErrorType) -> String {
 }
 
 fn functions(ast: &AST) -> Vec<Function> {
+    let line = |position: Position| u32::try_from(position.line().unwrap_or(1)).unwrap_or(u32::MAX);
     let mut functions: Vec<Function> = named(ast)
         .map(|function| Function {
             name: function.name.to_string(),
             params: function.params.iter().map(ToString::to_string).collect(),
             doc: function.comments.iter().map(|comment| lines_after(comment, "///")).collect::<Vec<_>>().join("\n"),
             private: function.access == FnAccess::Private,
-            line: u32::try_from(function.body.start_position().line().unwrap_or(1)).unwrap_or(u32::MAX),
+            line: line(function.body.start_position()),
+            last_line: line(function.body.end_position()),
         })
         .collect();
     functions.sort_by_key(|function| (function.line, function.params.len()));
@@ -207,12 +196,13 @@ fn lines_after(comment: &str, mark: &str) -> String {
     lines.collect::<Vec<_>>().join("\n").trim_matches('\n').to_owned()
 }
 
-/// The first 128 bits of SHA-256 over the script's text, then each import's name and text.
+/// The first 128 bits of SHA-256 over the script's path and text, then those of each import. The same on every machine:
+/// paths begin at the project's folder, and texts are as they lie there, whatever their lines end with.
 fn hash(file: &str, sources: &HashMap<String, Arc<str>>) -> String {
     let mut hasher = Sha256::new();
-    let own = sources.get(file).into_iter().map(|source| ("", source));
-    let sorted: BTreeMap<_, _> = sources.iter().filter(|(name, _)| *name != file).collect();
-    for (name, source) in own.chain(sorted.into_iter().map(|(name, source)| (name.as_str(), source))) {
+    let own = sources.get_key_value(file);
+    let imports: BTreeMap<_, _> = sources.iter().filter(|(name, _)| *name != file).collect();
+    for (name, source) in own.into_iter().chain(imports) {
         hasher.update((name.len() as u64).to_le_bytes());
         hasher.update(name);
         hasher.update((source.len() as u64).to_le_bytes());
@@ -243,7 +233,9 @@ fn add(x, y) { let f = |z| x + z; f.call(y) }
  *  hello. */
 fn 인사() { }
 private fn helper() { }
-fn add(x) { x }
+fn add(x) {
+    x
+}
 fn int.twice() { this * 2 }
 "#,
         )
@@ -252,15 +244,15 @@ fn int.twice() { this * 2 }
         let shown: Vec<_> = script
             .functions
             .iter()
-            .map(|it| (it.name.as_str(), it.params.join(","), it.line, it.private, it.doc.as_str()))
+            .map(|it| (it.name.as_str(), it.params.join(","), (it.line, it.last_line), it.private, it.doc.as_str()))
             .collect();
         assert_eq!(
             shown,
             [
-                ("add", "x,y".to_owned(), 6, false, "Adds two\nnumbers."),
-                ("인사", String::new(), 9, false, "Says\n*  hello."),
-                ("helper", String::new(), 10, true, ""),
-                ("add", "x".to_owned(), 11, false, ""),
+                ("add", "x,y".to_owned(), (6, 6), false, "Adds two\nnumbers."),
+                ("인사", String::new(), (9, 9), false, "Says\n*  hello."),
+                ("helper", String::new(), (10, 10), true, ""),
+                ("add", "x".to_owned(), (11, 13), false, ""),
             ]
         );
         assert_eq!(script.doc, "Arithmetic,\nas in Celery.");

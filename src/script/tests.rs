@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::task::{Json, Outcome, TaskId};
+use crate::watch::Snapshot;
 
 /// Answers nothing, and tells when the script has started.
 #[derive(Default)]
@@ -493,7 +494,8 @@ fn a_traceback_leads_into_the_library_that_failed() {
     let tasks = folder.path().join("tasks");
     std::fs::create_dir_all(tasks.join("_lib")).unwrap();
     std::fs::write(tasks.join("_lib/prices.rhai"), "const RATE = 0;\nfn share(n) {\n    n / global::RATE\n}").unwrap();
-    let roots = Roots { project: folder.path().to_owned(), scripts: tasks, ..Roots::default() };
+    let files = Arc::new(Snapshot::take(folder.path(), &[tasks.clone()], &Snapshot::default()));
+    let roots = Roots { project: folder.path().to_owned(), scripts: tasks, files, ..Roots::default() };
     let engine = equipped();
     let source = "import \"_lib/prices\" as prices;\nfn f(n) { prices::share(n) }";
     let script = Arc::new(Script::load(&engine, &roots, "tasks/shop.rhai", source).unwrap());

@@ -8,8 +8,11 @@
 
 pub mod embedded;
 mod lock;
+mod recovered;
 pub mod redis;
 mod search;
+mod space;
+mod url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
+pub use space::Space;
+pub use url::{check_url, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -134,19 +139,6 @@ pub fn backup(url: &str, folder: &Path, to: &Path) -> Result<u64> {
         None if url == "memory:" => Err(anyhow::anyhow!("a store in memory cannot be copied").into()),
         None => Err(anyhow::anyhow!("a store in Redis is copied by Redis: see `redis-cli --rdb FILE`").into()),
     }
-}
-
-/// Whether `url` names a store, without opening it.
-///
-/// # Errors
-/// Says how a store is named.
-pub fn check_url(url: &str) -> anyhow::Result<()> {
-    let known = ["sqlite:", "memory:", "redis://", "redis+unix://", "unix://"];
-    anyhow::ensure!(
-        known.iter().any(|scheme| url.starts_with(scheme)),
-        "`{url}` names no store: write `sqlite:data/umbel.db` or `redis://HOST:PORT/DB`"
-    );
-    Ok(())
 }
 
 /// Where the lock file of a project is: beside its embedded database, else in `data/`.
@@ -308,14 +300,16 @@ pub trait Queue: Send + Sync {
     /// the same step: when it (or a later tick of its entry) was taken before, nothing is stored.
     ///
     /// # Errors
-    /// `DuplicateId` when a task of ours with such an id is known.
+    /// `DuplicateId` when a task of ours with such an id is known. After `Away` they may be stored all the same: the
+    /// same push may then answer `DuplicateId` for what it stored itself.
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed>;
 
     /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
     /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
-    /// Ends a delivery in one atomic step, see [`Settlement`].
+    /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same
+    /// settlement is answered with `LeaseLost`.
     async fn settle(&self, settlement: Settlement) -> Result<Settled>;
 
     /// Gives up the right of redelivery before the script starts (`acks_late: false`): whatever happens, the task is
@@ -327,7 +321,8 @@ pub trait Queue: Send + Sync {
     async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> Result<()>;
 
     /// The script of this delivery begins now: if this process dies before it is settled, that is a death of the
-    /// task. Does not wait; called for each run, on the script's thread.
+    /// task. It is written down soon, and by the next `keep_alive` at the latest. Does not wait, except for a moment
+    /// where the task came back from a dead process; called for each run, on the script's thread.
     fn started(&self, receipt: &Receipt);
 
     /// Renews the leases of everything this process has claimed, takes back what dead processes held, and drops
@@ -451,7 +446,7 @@ pub trait Ticks: Send + Sync {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
 }
 
-/// Small values that scripts share.
+/// Small values that scripts share; a [`Space`] says whose they are.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
     /// `None` when there is none or it has expired.

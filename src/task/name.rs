@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The queue of a task that names none; Celery's own default.
 pub const DEFAULT_QUEUE: &str = "celery";
 
-/// The longest id or queue name, in bytes. A longer one is refused.
+/// The longest name, in bytes. A longer one is refused.
 const MAX_NAME: usize = 255;
 
 /// Why a name was refused.
@@ -22,8 +22,10 @@ pub enum BadName {
     Control,
 }
 
-// Control characters are refused because kombu joins a queue and its priority step by 0x06 0x16.
-fn check(text: &str) -> Result<(), BadName> {
+/// Whether `text` may be a name: 1 to 255 bytes without control characters.
+///
+/// Those are refused because kombu joins a queue and its priority step by 0x06 0x16.
+pub fn check_name(text: &str) -> Result<(), BadName> {
     if text.is_empty() {
         return Err(BadName::Empty);
     }
@@ -46,7 +48,7 @@ macro_rules! name {
         impl $name {
             /// Checks and takes `text`: 1 to 255 bytes without control characters.
             pub fn parse(text: &str) -> Result<Self, BadName> {
-                check(text)?;
+                check_name(text)?;
                 Ok(Self(text.into()))
             }
 

@@ -24,56 +24,105 @@ pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The `*.rhai` and `*.toml` files under `root`, sorted by folder; `root` itself when it is a file; nothing when it
-/// does not exist.
+/// Something in a tree whose name ends in `.rhai` or `.toml`, whatever it is, or a link that is not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub path: PathBuf,
+    /// It, or a folder above it, is a link.
+    pub is_linked: bool,
+    /// A link that leads out of the project. What it leads to is nothing of ours: it is not looked at.
+    pub leads_out: bool,
+}
+
+/// What is to be looked at under `root`, sorted; `root` itself when it is no folder; nothing when it does not exist.
 ///
-/// Names that begin with a dot are left out (editors keep their swap files there), links are followed and each
-/// folder is entered once, so that a loop of links ends. `enter` is called with each folder before it is read.
-pub fn walk(root: &Path, enter: &mut dyn FnMut(&Path)) -> Vec<PathBuf> {
+/// Names that begin with a dot are left out (editors keep their swap files there). Links are followed as long as they
+/// stay in the folder that `root` is in, or in the one that `root` leads to; each folder is entered once, by its own
+/// name rather than by a link to it, so that a loop of links ends. `enter` is called with each folder before it is
+/// read.
+pub(super) fn walk(root: &Path, enter: &mut dyn FnMut(&Path)) -> Vec<Found> {
     // A tree is walked every few seconds.
     static SAID: Once = Once::new();
-    let mut files = Vec::new();
-    let mut entered = HashSet::new();
-    let mut folders = vec![root.to_owned()];
-    let mut entries = 0;
-    while let Some(folder) = folders.pop() {
+    let mut walk = Walk::of(root);
+    while let Some((folder, is_linked)) = walk.folders.pop().or_else(|| walk.linked.pop()) {
         let Ok(metadata) = std::fs::metadata(&folder) else { continue };
-        if metadata.is_file() {
-            files.push(folder);
-            continue;
+        if !metadata.is_dir() {
+            walk.found.push(Found { path: folder, is_linked, leads_out: false });
+        } else if walk.entered.insert(identity(&metadata)) {
+            enter(&folder);
+            if walk.read(&folder, is_linked).is_none() {
+                SAID.call_once(|| {
+                    warn!("`{}` has more than {MAX_ENTRIES} files; the others are not seen", root.display());
+                });
+                break;
+            }
         }
-        if !metadata.is_dir() || !entered.insert(identity(&metadata)) {
-            continue;
+    }
+    walk.found.sort_by(|a, b| a.path.cmp(&b.path));
+    walk.found
+}
+
+struct Walk {
+    /// Where links may lead.
+    inside: Vec<PathBuf>,
+    folders: Vec<(PathBuf, bool)>,
+    /// Folders that links lead to; they are entered last.
+    linked: Vec<(PathBuf, bool)>,
+    entered: HashSet<(u64, u64)>,
+    entries: usize,
+    found: Vec<Found>,
+}
+
+impl Walk {
+    fn of(root: &Path) -> Self {
+        let inside = [Some(root), root.parent()].into_iter().flatten();
+        Self {
+            inside: inside.filter_map(|folder| folder.canonicalize().ok()).collect(),
+            folders: vec![(root.to_owned(), false)],
+            linked: Vec::new(),
+            entered: HashSet::new(),
+            entries: 0,
+            found: Vec::new(),
         }
-        enter(&folder);
-        let Ok(listing) = std::fs::read_dir(&folder) else { continue };
+    }
+
+    /// `None` when there is too much.
+    fn read(&mut self, folder: &Path, is_linked: bool) -> Option<()> {
+        let Ok(listing) = std::fs::read_dir(folder) else { return Some(()) };
         let mut inner = Vec::new();
         for entry in listing.flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
                 continue;
             }
-            let path = entry.path();
-            let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            entries += 1;
-            if entries > MAX_ENTRIES {
-                SAID.call_once(|| {
-                    warn!("`{}` has more than {MAX_ENTRIES} files; the others are not seen", root.display());
-                });
-                files.sort();
-                return files;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return None;
             }
-            match path.extension().and_then(|extension| extension.to_str()) {
-                _ if metadata.is_dir() => inner.push(path),
-                Some("rhai" | "toml") if metadata.is_file() => files.push(path),
-                _ => {}
+            let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+            let is_of_interest = path.extension().is_some_and(|ending| ending == "rhai" || ending == "toml");
+            if kind.is_symlink() {
+                let leads_out =
+                    path.canonicalize().is_ok_and(|real| !self.inside.iter().any(|it| real.starts_with(it)));
+                let is_folder = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+                match (is_folder, leads_out) {
+                    (true, false) => self.linked.push((path, true)),
+                    _ if is_folder || is_of_interest => {
+                        self.found.push(Found { path, is_linked: true, leads_out });
+                    }
+                    _ => {}
+                }
+            } else if kind.is_dir() {
+                inner.push((path, is_linked));
+            } else if is_of_interest {
+                self.found.push(Found { path, is_linked, leads_out: false });
             }
         }
         // The same order each time, so that of two links to one folder the same one is entered.
         inner.sort_by(|a, b| b.cmp(a));
-        folders.extend(inner);
+        self.linked.sort_by(|a, b| b.cmp(a));
+        self.folders.extend(inner);
+        Some(())
     }
-    files.sort();
-    files
 }
 
 /// How a file was when we last looked.
@@ -82,43 +131,64 @@ pub(super) struct Seen {
     stamp: Stamp,
     /// Of its content.
     pub(super) digest: u64,
-    /// Its times are old enough to be believed.
-    settled: bool,
 }
 
 /// Changes with the file, as far as its times are fine enough to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Stamp {
+pub(super) struct Stamp {
     inode: u64,
     len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    is_file: bool,
+    /// Its times were old enough to be believed when we looked.
+    is_settled: bool,
+}
+
+impl Stamp {
+    /// `None` when there is nothing. A link that leads nowhere, or where we do not look, stands for itself.
+    pub(super) fn of(found: &Found) -> Option<Self> {
+        let itself = || std::fs::symlink_metadata(&found.path).ok();
+        let target = if found.leads_out { None } else { std::fs::metadata(&found.path).ok() };
+        let metadata = target.or_else(itself)?;
+        let (modified, changed) =
+            ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
+        Some(Self {
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified,
+            changed,
+            is_file: metadata.is_file(),
+            // A time in the future never settles: then the content decides each time.
+            is_settled: is_old(modified.0) && is_old(changed.0),
+        })
+    }
+
+    /// The file is certainly as it was at `before`.
+    pub(super) fn is_surely(&self, before: &Self) -> bool {
+        before.is_settled && self == before
+    }
+
+    /// The file was not written between the two, as far as its times tell.
+    pub(super) fn is_like(&self, before: &Self) -> bool {
+        Self { is_settled: true, ..*self } == Self { is_settled: true, ..*before }
+    }
 }
 
 impl Seen {
     /// `None` when the file is gone.
-    pub(super) fn of(path: &Path, before: Option<&Self>) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        let stamp = Stamp {
-            inode: metadata.ino(),
-            len: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
-        if let Some(before) = before
-            && before.settled
-            && before.stamp == stamp
-        {
+    pub(super) fn of(found: &Found, before: Option<&Self>) -> Option<Self> {
+        let stamp = Stamp::of(found)?;
+        if let Some(before) = before.filter(|before| stamp.is_surely(&before.stamp)) {
             return Some(*before);
         }
         let mut hasher = DefaultHasher::new();
-        match (stamp.len <= MAX_READ).then(|| std::fs::read(path)) {
+        // Only a file that is one: a pipe would be read for ever.
+        match (stamp.is_file && stamp.len <= MAX_READ).then(|| std::fs::read(&found.path)) {
             Some(Ok(content)) => content.hash(&mut hasher),
-            _ => stamp.hash(&mut hasher),
+            _ => Stamp { is_settled: true, ..stamp }.hash(&mut hasher),
         }
-        // A time in the future never settles: then the content decides each time.
-        let settled = [stamp.modified.0, stamp.changed.0].into_iter().all(is_old);
-        Some(Self { stamp, digest: hasher.finish(), settled })
+        Some(Self { stamp, digest: hasher.finish() })
     }
 }
 
@@ -130,22 +200,32 @@ fn is_old(seconds: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
+
+    fn of(path: &Path) -> Found {
+        Found { path: path.to_owned(), is_linked: false, leads_out: false }
+    }
 
     #[test]
     fn a_change_that_the_times_do_not_show_is_found_by_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.rhai");
         fs::write(&path, "one").unwrap();
-        let before = Seen::of(&path, None).unwrap();
+        let before = Seen::of(&of(&path), None).unwrap();
         fs::write(&path, "two").unwrap();
-        let same_times = Seen { stamp: Seen::of(&path, None).unwrap().stamp, ..before };
+        let same_times = Seen { stamp: Seen::of(&of(&path), None).unwrap().stamp, ..before };
 
-        let after = Seen::of(&path, Some(&same_times)).unwrap();
+        let after = Seen::of(&of(&path), Some(&same_times)).unwrap();
 
-        assert!(!before.settled);
+        assert!(!before.stamp.is_settled);
         assert_ne!(after.digest, before.digest);
+    }
+
+    fn names(root: &Path) -> Vec<String> {
+        let found = walk(root, &mut |_| {});
+        found.iter().map(|found| found.path.strip_prefix(root).unwrap().to_str().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -156,13 +236,42 @@ mod tests {
         for name in ["z.rhai", "b/a.toml", "b/.hidden/x.rhai", ".x.rhai", "b/x.rhai~", "메일.rhai", "x.txt"] {
             fs::write(root.join(name), "").unwrap();
         }
-        std::os::unix::fs::symlink(root, root.join("b/loop")).unwrap();
+        symlink(root, root.join("b/loop")).unwrap();
 
-        let found = walk(root, &mut |_| {});
+        assert_eq!(names(root), ["b/a.toml", "z.rhai", "메일.rhai"]);
+        assert_eq!(walk(&root.join("x.txt"), &mut |_| {}), [of(&root.join("x.txt"))]);
+        assert_eq!(walk(&root.join("nothing"), &mut |_| {}), []);
+    }
 
-        let names: Vec<_> = found.iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["b/a.toml", "z.rhai", "메일.rhai"]);
-        assert_eq!(walk(&root.join("x.txt"), &mut |_| {}), [root.join("x.txt")]);
-        assert_eq!(walk(&root.join("nothing"), &mut |_| {}), Vec::<PathBuf>::new());
+    #[test]
+    fn a_folder_is_entered_by_its_own_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join("real")).unwrap();
+        fs::write(root.join("real/x.rhai"), "").unwrap();
+        symlink("real", root.join("alias")).unwrap();
+
+        assert_eq!(names(root), ["real/x.rhai"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_out_is_found_and_not_followed() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path().join("tasks");
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(folder.path().join("shared")).unwrap();
+        for place in [outside.path(), &folder.path().join("shared")] {
+            fs::write(place.join("x.rhai"), "").unwrap();
+        }
+        symlink(outside.path(), root.join("out")).unwrap();
+        symlink(outside.path().join("x.rhai"), root.join("out.rhai")).unwrap();
+        symlink("../shared", root.join("near")).unwrap();
+        symlink("nowhere", root.join("dangling.rhai")).unwrap();
+
+        let found = walk(&root, &mut |_| {});
+
+        let shown: Vec<_> =
+            found.iter().map(|it| (it.path.strip_prefix(&root).unwrap().to_str().unwrap(), it.leads_out)).collect();
+        assert_eq!(shown, [("dangling.rhai", false), ("near/x.rhai", false), ("out", true), ("out.rhai", true)]);
     }
 }

@@ -9,14 +9,18 @@ use rhai::Dynamic;
 use tracing::{error, warn};
 
 use super::host::TaskHost;
+use super::meters;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
-use crate::store::{Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
+use crate::store::{self, Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
 use crate::task::{Failure, Json, Message, Timestamp, Verdict, judge};
 
 /// A delivery that has not begun to run after this is given back: others may have room.
 const START_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a store refuses so often, for some seconds, it will never take; then the task fails instead.
+const REFUSALS: u32 = 8;
 
 /// What one attempt came to.
 enum Performed {
@@ -25,23 +29,43 @@ enum Performed {
     NotStarted,
 }
 
+impl Performed {
+    fn took(&self) -> Duration {
+        match self {
+            Self::Ended(finished) => finished.took,
+            Self::NotStarted => Duration::ZERO,
+        }
+    }
+}
+
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
-    let task = match admit(floor, &delivery.message) {
-        Ok(task) => task,
-        Err(verdict) => return settle(floor, delivery, verdict, Attempt::default(), Duration::ZERO).await,
+    let (task, meter) = match admit(floor, &delivery.message) {
+        Ok(task) => {
+            let meter = floor.meters.known(&task.name);
+            (task, meter)
+        }
+        Err(verdict) => {
+            floor.meters.unknown().settled(&verdict);
+            return settle(floor, delivery, verdict, Attempt::default(), Duration::ZERO).await;
+        }
     };
+    meter.received();
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery));
-    let Performed::Ended(Finished { outcome, took, .. }) = perform(floor, &task, &delivery, host.clone()).await else {
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone()));
+    let performed = perform(floor, &task, &delivery, host.clone()).await;
+    let attempt = host.attempt(&task);
+    if attempt.started_at.is_some() {
+        meter.ended(performed.took());
+    }
+    let Performed::Ended(Finished { outcome, took, .. }) = performed else {
         // All slots are busy for that long: what was claimed by the pace of short tasks would come and go.
         floor.pace.note(START_WITHIN);
         return put_back(floor, delivery).await;
     };
     floor.pace.note(took);
-    let attempt = host.attempt(&task);
     let message = &delivery.message;
     let verdict = match outcome {
         Some(outcome) => judge(outcome, &task.options, message.max_retries, message.retries, &mut rand::rng()),
@@ -49,6 +73,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         None if !task.options.acks_late && attempt.started_at.is_some() => Verdict::Failure(worker_lost()),
         None => return put_back(floor, delivery).await,
     };
+    meter.settled(&verdict);
     settle(floor, delivery, verdict, attempt, took).await;
 }
 
@@ -77,6 +102,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Ok(Settled::Stored) => return true,
             Ok(Settled::LeaseLost) => return false,
             Err(cause) => {
+                meters::store_failed();
                 if backoff.is_first() {
                     let Message { id, task, .. } = &delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
@@ -151,27 +177,39 @@ async fn put_back(floor: &Floor, delivery: Delivery) {
     }
 }
 
-/// Writes the verdict. While the store is away it tries again: what was done should not be done twice.
+/// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that
+/// answers and refuses may do so because of what is to be written; then what is written in the end is only that.
 async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: Attempt, took: Duration) {
     floor.journal.settled(&delivery.message, &verdict, took);
-    let settlement = Settlement {
+    let mut settlement = Settlement {
         ending: ending(&delivery.message, verdict, Utc::now(), attempt.ignore_result),
         attempt: Attempt { finished_at: Some(Utc::now()), ..attempt },
         follow_ups: Vec::new(),
         delivery,
     };
     let mut backoff = Backoff::new();
+    let mut refused = 0;
     loop {
         let receipt = &settlement.delivery.receipt;
         match floor.client.stores().queue.settle(settlement.clone()).await {
             Ok(Settled::Stored) => return,
+            // What failed before may have arrived all the same, and ended the lease itself.
+            Ok(Settled::LeaseLost) if !backoff.is_first() => {
+                warn!(task.id = %receipt.id, "task {} is settled, by the try before or by who has it now", receipt.id);
+                return;
+            }
             Ok(Settled::LeaseLost) => {
                 warn!(task.id = %receipt.id, "the lease of task {} was lost: another process runs it", receipt.id);
                 return;
             }
             Err(cause) => {
+                meters::store_failed();
                 if backoff.is_first() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
+                }
+                refused += u32::from(matches!(cause, store::Error::Other(_)));
+                if refused == REFUSALS {
+                    settlement = unstorable(settlement, &cause);
                 }
                 if !backoff.pause(&floor.hurry).await {
                     return;
@@ -179,6 +217,14 @@ async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: At
             }
         }
     }
+}
+
+// As little as can be said of an attempt whose outcome the store does not take.
+fn unstorable(settlement: Settlement, cause: &store::Error) -> Settlement {
+    error!(task.id = %settlement.delivery.receipt.id, "the store refuses what came of task {}, so it fails", settlement.delivery.receipt.id);
+    let why = Failure::celery("BackendStoreError", format!("what came of it cannot be stored: {cause}"));
+    let attempt = Attempt { log: Vec::new(), children: Vec::new(), ..settlement.attempt };
+    Settlement { ending: Ending::Failure(why), attempt, follow_ups: Vec::new(), ..settlement }
 }
 
 fn ending(message: &Message, verdict: Verdict, now: Timestamp, ignore_result: bool) -> Ending {

@@ -8,10 +8,11 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::Floor;
+use super::meters::Meter;
 use crate::client::{Parent, Request};
 use crate::plugin::Task;
 use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
-use crate::store::{self, Attempt, Delivery, Receipt};
+use crate::store::{self, Attempt, Delivery, Receipt, Space};
 use crate::task::{Json, LogLine, Message, Progress, TaskId, Timestamp, to_json};
 
 /// The most lines of a run's log that are kept; of more, the last one says that there were.
@@ -31,6 +32,9 @@ pub struct TaskHost {
     floor: Arc<Floor>,
     message: Arc<Message>,
     receipt: Receipt,
+    /// Whose values it shares.
+    space: Space,
+    meter: Arc<Meter>,
     started_at: OnceLock<Timestamp>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
@@ -38,11 +42,13 @@ pub struct TaskHost {
 }
 
 impl TaskHost {
-    pub fn new(floor: Arc<Floor>, delivery: &Delivery) -> Self {
+    pub fn new(floor: Arc<Floor>, delivery: &Delivery, plugin: Option<&str>, meter: Arc<Meter>) -> Self {
         Self {
             floor,
             message: Arc::new(delivery.message.clone()),
             receipt: delivery.receipt.clone(),
+            space: Space::of(plugin),
+            meter,
             started_at: OnceLock::new(),
             facts: OnceLock::new(),
             log: Mutex::default(),
@@ -82,7 +88,10 @@ impl TaskHost {
 
 impl Host for TaskHost {
     fn started(&self) {
-        let _ = self.started_at.set(Utc::now());
+        if self.started_at.set(Utc::now()).is_ok() {
+            self.meter.started();
+            self.floor.client.stores().queue.started(&self.receipt);
+        }
     }
 
     fn place(&self) -> &'static str {
@@ -158,18 +167,18 @@ impl Host for TaskHost {
     }
 
     fn kv_get(&self, key: &str) -> Result<Option<Json>, HostError> {
-        self.ask(self.floor.client.stores().kv.get(key))
+        self.ask(self.floor.client.stores().kv.get(&self.space.key(key)))
     }
 
     fn kv_set(&self, key: &str, value: Json, ttl: Option<Duration>, only_new: bool) -> Result<bool, HostError> {
-        self.ask(self.floor.client.stores().kv.set(key, value, ttl, only_new))
+        self.ask(self.floor.client.stores().kv.set(&self.space.key(key), value, ttl, only_new))
     }
 
     fn kv_incr(&self, key: &str, by: i64) -> Result<i64, HostError> {
-        self.ask(self.floor.client.stores().kv.incr(key, by))
+        self.ask(self.floor.client.stores().kv.incr(&self.space.key(key), by))
     }
 
     fn kv_delete(&self, key: &str, expected: Option<Json>) -> Result<bool, HostError> {
-        self.ask(self.floor.client.stores().kv.delete(key, expected))
+        self.ask(self.floor.client.stores().kv.delete(&self.space.key(key), expected))
     }
 }

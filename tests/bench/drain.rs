@@ -60,7 +60,8 @@ async fn timed(stores: &Stores, drain: impl Future<Output = ()>, pushing: &mut V
     TASKS as f64 / began.elapsed().as_secs_f64()
 }
 
-fn message() -> Message {
+/// `math.add(10, 3)`, as a client would send it.
+pub fn message() -> Message {
     NewMessage { task: "math.add".into(), args: Some(to_json(&[10, 3])), ..NewMessage::default() }.build()
 }
 

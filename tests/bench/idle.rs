@@ -1,4 +1,4 @@
-//! What one user feels: how soon it starts, how soon a result is there, how soon a saved script counts, what it weighs.
+//! What one user feels: how soon it starts, how soon a result is there, how soon a saved script counts.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,8 @@ const STARTS: usize = 5;
 pub fn measure() {
     start_up();
     let house = Plan::new().shipped("tasks/math.rhai").start();
-    println!("resident memory after start: {:.1} MB", resident_mb(&house));
     send_to_result(&house);
     save_to_next_run(&house);
-    println!("resident memory afterwards: {:.1} MB", resident_mb(&house));
 }
 
 fn start_up() {
@@ -60,10 +58,4 @@ fn save_to_next_run(house: &House) {
         times.push(began.elapsed());
     }
     println!("save to next run: p50 {:?}, most {:?}", quantile(&times, 0.5), quantile(&times, 1.0));
-}
-
-fn resident_mb(house: &House) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
 }

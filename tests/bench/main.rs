@@ -1,10 +1,12 @@
 //! Measures, and prints each figure beside the bare limit of the same machine in the same run.
 //!
-//! `cargo bench` runs all; `cargo bench -- drain` one of them: `drain`, `idle`. Nothing here is asserted: a figure is
+//! `cargo bench` runs all; `cargo bench -- drain` one of them: `script`, `drain`, `door`, `idle`. Nothing here is asserted: a figure is
 //! read by a person. Every figure is the median of several rounds.
 
+mod door;
 mod drain;
 mod idle;
+mod script;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,8 +15,14 @@ use std::time::Duration;
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
+    if wanted("script") {
+        script::measure();
+    }
     if wanted("drain") {
         drain::measure();
+    }
+    if wanted("door") {
+        door::measure();
     }
     if wanted("idle") {
         idle::measure();

@@ -29,6 +29,8 @@ macro_rules! hold_every_promise {
                 every_queue_is_claimed_where_the_store_is_ours_alone
                 what_is_put_back_comes_first_and_is_not_counted
                 what_was_acknowledged_and_did_not_start_is_put_back
+                what_is_put_back_with_a_wait_comes_after_it
+                a_revoked_task_does_not_come_after_its_wait
                 a_full_queue_does_not_starve_another
                 depth_counts_what_waits_and_what_is_claimed
                 a_purge_removes_what_waits_and_not_what_is_claimed
@@ -60,6 +62,11 @@ macro_rules! hold_every_promise {
                 what_was_acknowledged_is_never_handed_out_again
                 a_kept_lease_does_not_end
                 what_was_settled_outlives_its_process
+                deaths_of_what_had_started_are_counted
+                a_death_before_the_start_is_not_counted
+                a_task_that_ran_at_too_many_deaths_is_not_tried_again
+                what_was_put_back_after_its_start_has_no_death
+                deaths_are_forgotten_when_the_task_ends
             }
             revoking {
                 a_revoked_task_never_starts
@@ -83,6 +90,13 @@ macro_rules! hold_every_promise {
                 a_task_that_is_not_known_yet_is_waited_for
                 what_was_forgotten_is_unknown
                 a_task_that_has_not_ended_is_not_forgotten
+            }
+            changes {
+                each_step_of_a_task_is_a_change
+                a_task_that_is_not_known_yet_can_be_watched
+                a_task_that_waits_again_has_changed
+                a_revocation_is_a_change
+                everybody_who_watches_is_told
             }
             history {
                 recent_runs_come_newest_first
@@ -129,6 +143,12 @@ macro_rules! hold_every_promise {
                 a_known_entry_keeps_its_last_tick
                 a_changed_entry_begins_anew
                 ticks_outlive_their_process
+            }
+            roster {
+                who_is_there_is_known_by_name
+                what_a_worker_said_last_counts
+                who_leaves_is_gone_at_once
+                who_says_nothing_for_a_lease_is_gone
             }
             values {
                 a_value_is_read_back_until_deleted

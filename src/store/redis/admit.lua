@@ -1,16 +1,17 @@
 -- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
--- ARGV: worker; then of each message: token, queue, id, due (ms), brief, why it cannot be read ('' when it can).
--- Returns for each: 'start', 'again' (a process died with it), 'revoked' (to be settled as such) or 'gone'.
+-- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), brief, why it cannot be read ('' when it can).
+-- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' (to be settled as such) or
+-- 'gone'.
 
 -- The oldest dead letters go when there are more than this.
 local MOST_DEAD = 10000
 
-local worker = ARGV[1]
+local worker, suspected_for = ARGV[1], tonumber(ARGV[2])
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 
 local tokens, runs = {}, {}
-for i = 2, #ARGV, 6 do
+for i = 3, #ARGV, 6 do
   tokens[#tokens + 1] = ARGV[i]
   runs[#runs + 1] = run_of(ARGV[i + 2])
 end
@@ -50,17 +51,21 @@ local function decide(n, token, queue, id, due, brief, unreadable)
     place(queue, kept:sub(1, 1), id, due, kept:sub(2))
     redis.call('HSET', run, 'state', 'SCHEDULED')
     redis.call('EXPIRE', run, UNSETTLED + math.ceil((due - now) / 1000))
+    changed(id)
     return drop()
   end
   begun[#begun + 1] = id
   redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)
-  if any_redelivered and redis.call('HEXISTS', REDELIVERED, id) == 1 then return 'again' end
+  changed(id)
+  if any_redelivered and redis.call('HEXISTS', REDELIVERED, id) == 1 then
+    return 'again ' .. #deaths_of(id, suspected_for)
+  end
   return 'start'
 end
 
 local answers = {}
 for n = 1, #tokens do
-  local at = 6 * n - 4
+  local at = 6 * n - 3
   local token, queue, id, due, brief, unreadable = unpack(ARGV, at, at + 5)
   answers[n] = decide(n, token, queue, id, tonumber(due), brief, unreadable)
 end

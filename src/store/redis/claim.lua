@@ -1,9 +1,19 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
--- Returns the wait until the next due time (ms, -1 for none), the first token, and of each message the number of its
--- queue and its envelope.
+-- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
+-- queue and its envelope, and the numbers of the queues that are paused.
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+
+local paused, numbers = {}, {}
+if redis.call('EXISTS', PAUSED) == 1 then
+  for n, is_paused in ipairs(redis.call('SMISMEMBER', PAUSED, unpack(ARGV, 5))) do
+    if is_paused == 1 then
+      paused[n + 4] = true
+      numbers[#numbers + 1] = n - 1
+    end
+  end
+end
 
 promote(1000)
 for q = 5, #ARGV do
@@ -17,7 +27,7 @@ local taken = {}
 for _, step in ipairs(STEPS) do
   for q = 5, #ARGV do
     local room = most - #taken
-    local envelopes = room > 0 and redis.call('RPOP', list_of(ARGV[q], step), room)
+    local envelopes = room > 0 and not paused[q] and redis.call('RPOP', list_of(ARGV[q], step), room)
     for _, envelope in ipairs(envelopes or {}) do
       taken[#taken + 1] = { q, step, envelope }
     end
@@ -48,6 +58,7 @@ if #taken > 0 then
     redis.call('SADD', QUEUES, ARGV[q])
   end
 elseif waits then
+  redis.call('SADD', QUEUES, unpack(ARGV, 5))
   for q = 5, #ARGV do
     for _, step in ipairs(STEPS) do
       redis.call('ZADD', INBOXES, now + lease, process .. ':' .. list_of(ARGV[q], step))
@@ -56,4 +67,4 @@ elseif waits then
 end
 
 local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
-return { next_due and math.max(0, next_due - now) or -1, first, answer }
+return { next_due and math.max(0, next_due - now) or -1, first, answer, numbers }

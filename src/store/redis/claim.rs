@@ -13,19 +13,20 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result};
+use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
 use crate::task::{Message, QueueName, Unreadable};
 
 use super::connection::PATIENCE;
 use super::record::Brief;
 use super::settle::due;
-use super::{Redis, keys, script};
+use super::{Held, Redis, keys, script};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
 
-/// The wait until the next due time in ms (-1 for none), the first token, and the queue and the envelope of each.
-type Taken = (i64, u64, Vec<(usize, Vec<u8>)>);
+/// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, and the
+/// queues that are paused.
+type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>);
 
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
@@ -79,7 +80,9 @@ impl Redis {
         let found = answered.await.map_err(|_| Error::from(anyhow!("the store is closed")))??;
         let deliveries = found.accept();
         let mut held = self.held.lock().expect("no one panics while holding the receipts");
-        held.extend(deliveries.iter().map(|delivery| (delivery.receipt.token, delivery.receipt.clone())));
+        held.extend(deliveries.iter().map(|Delivery { receipt, redelivered, .. }| {
+            (receipt.token, Held { receipt: receipt.clone(), redelivered: *redelivered })
+        }));
         drop(held);
         Ok(deliveries)
     }
@@ -96,13 +99,12 @@ impl Redis {
             return Ok(Vec::new());
         }
         let end = Instant::now() + patience;
-        let lists: Vec<String> = queues.iter().flat_map(keys::lists).collect();
         let mut earlier = self.subscriber.due();
         loop {
             earlier.mark_unchanged();
             let left = end.saturating_duration_since(Instant::now());
             let queues = self.in_turn(queues);
-            let (next_due, first, taken) = self.take(&queues, most, !left.is_zero()).await?;
+            let (next_due, first, taken, paused) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
             let deliveries = self.admit(read(&queues, first, taken)).await?;
             if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
@@ -118,6 +120,8 @@ impl Redis {
                     _ = earlier.changed() => {}
                 }
             };
+            let open = queues.iter().enumerate().filter(|(number, _)| !paused.contains(number));
+            let lists: Vec<String> = open.flat_map(|(_, queue)| keys::lists(queue)).collect();
             self.idle.wait(&self.process, &lists, left.min(until_due), wake).await?;
         }
     }
@@ -141,7 +145,7 @@ impl Redis {
         tokio::spawn(async move {
             let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
             // A Redis that stood still grants what nobody waits for any more.
-            if let Err(Ok((_, first, taken))) = answer.send(taken) {
+            if let Err(Ok((_, first, taken, _))) = answer.send(taken) {
                 store.give_up(&queues, first, &taken).await;
             }
         });
@@ -155,6 +159,7 @@ impl Redis {
             return;
         }
         let mut call = script::PUT_BACK.prepare_invoke();
+        call.arg(0);
         for (token, (queue, _)) in (first..).zip(taken).collect::<Vec<_>>().into_iter().rev() {
             // Nobody was told that it runs, so that its record does not change: no id.
             call.arg(token).arg(queues[*queue].as_str()).arg("");
@@ -173,7 +178,7 @@ impl Redis {
             return Ok(Vec::new());
         }
         let mut call = script::ADMIT.prepare_invoke();
-        call.arg(&self.settings.worker);
+        call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
         for Candidate { token, queue, message } in &candidates {
             call.arg(*token).arg(queue.as_str());
             match message {
@@ -194,8 +199,10 @@ impl Redis {
                 }
             };
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
-            let delivery = Delivery { message, receipt, redelivered: decision == "again", deaths: 0 };
-            match decision.as_str() {
+            let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
+            let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
+            let delivery = Delivery { message, receipt, redelivered, deaths };
+            match decision {
                 "start" | "again" => deliveries.push(delivery),
                 "revoked" => self.settle_revoked(delivery).await,
                 _ => {}

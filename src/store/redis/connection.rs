@@ -15,7 +15,7 @@ use redis::{
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, without_password};
 
 /// How long a call may take before Redis counts as away.
 pub const PATIENCE: Duration = Duration::from_millis(900);
@@ -110,11 +110,14 @@ impl Connection {
 
     /// What an error means for the caller: try again later, or not at all.
     pub fn explain(&self, error: RedisError) -> Error {
+        if error.code() == Some("OOM") {
+            return Error::Full { reason: format!("{} has no memory left (its `maxmemory`)", self.place()) };
+        }
         use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly, TryAgain};
         let passing = match error.kind() {
             ErrorKind::Io => true,
             ErrorKind::Server(kind) => matches!(kind, BusyLoading | MasterDown | ReadOnly | TryAgain),
-            _ => matches!(error.code(), Some("OOM" | "MISCONF" | "BUSY" | "NOREPLICAS")),
+            _ => matches!(error.code(), Some("MISCONF" | "BUSY" | "NOREPLICAS")),
         };
         if !passing {
             return anyhow!("{} refused: {error}", self.place()).into();
@@ -146,23 +149,5 @@ impl Call<'_> {
             Self::Commands(commands) => commands.query_async(&mut manager).await,
             Self::Script(script) => script.invoke_async(&mut manager).await,
         }
-    }
-}
-
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-        _ => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_not_shown() {
-        assert_eq!(without_password("redis://user:secret@host:6379/1"), "redis://…@host:6379/1");
-        assert_eq!(without_password("redis://host"), "redis://host");
     }
 }

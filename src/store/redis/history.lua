@@ -3,9 +3,13 @@
 local function forget(ids)
   if #ids == 0 then return end
   local runs = {}
-  for n, id in ipairs(ids) do runs[n] = run_of(id) end
+  for n, id in ipairs(ids) do
+    runs[n] = run_of(id)
+    changed(id)
+  end
   redis.call('ZREM', ENDED, unpack(ids))
   redis.call('ZREM', HISTORY, unpack(ids))
+  redis.call('HDEL', REDELIVERED, unpack(ids))
   redis.call('DEL', unpack(runs))
 end
 
@@ -13,14 +17,4 @@ end
 local function drop_oldest(kept, most)
   local excess = math.min(redis.call('ZCARD', ENDED) - kept, most)
   if excess > 0 then forget(redis.call('ZRANGE', ENDED, 0, excess - 1)) end
-end
-
--- Tells whoever waits for `id`: by Celery's result, kept for `keep` (s), or where there is none ('') by our own notice.
-local function tell(id, meta, keep)
-  if meta ~= '' then
-    redis.call('SETEX', meta_of(id), keep, meta)
-    redis.call('PUBLISH', meta_of(id), meta)
-  else
-    redis.call('PUBLISH', ended_of(id), '')
-  end
 end

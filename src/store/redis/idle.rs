@@ -60,7 +60,8 @@ impl Idle {
             sleepers.into_iter().zip(lists).map(|(sleeper, list)| sleeper.wait(process, list, patience)).collect();
 
         let first = tokio::select! {
-            first = waits.next() => first,
+            // Without lists there is nothing that could come.
+            Some(first) = waits.next() => Some(first),
             () = sleep(patience) => None,
             () = wake => None,
         };

@@ -3,10 +3,12 @@
 
 local LEASE = 'umbel:lease'             -- zset: token -> when its lease ends, ms
 local ACKNOWLEDGED = 'umbel:acknowledged' -- set: tokens whose message is never handed out again
-local REDELIVERED = 'umbel:redelivered' -- hash: id -> how often its process died
+local STARTED = 'umbel:started'         -- set: tokens whose script has begun
+local REDELIVERED = 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
 local REVOKED = 'umbel:revoked'         -- zset: id -> when it was revoked, ms
 local DUE = 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
-local QUEUES = 'umbel:queues'           -- set: every queue that was claimed from
+local QUEUES = 'umbel:queues'           -- set: every queue that was pushed to or claimed from
+local PAUSED = 'umbel:paused'           -- set: queues of which nothing is claimed
 local INBOXES = 'umbel:inboxes'         -- zset: process:list -> until when its owner lives for sure, ms
 local HISTORY = 'umbel:history'         -- zset: id -> when the task became known, us
 local ENDED = 'umbel:ended'             -- zset: id -> when the task ended, ms
@@ -14,7 +16,12 @@ local DEAD = 'umbel:dead'               -- list: messages that could not be read
 local TICKS = 'umbel:tick'              -- hash: entry -> fingerprint|due, us
 local TOKEN = 'umbel:token'             -- the last fencing token
 local SWEPT = 'umbel:swept'             -- when a sweep ran last, ms
-local TERMINATE = 'umbel:terminate'     -- channel: ids of running tasks that are to be stopped
+local TERMINATE = 'umbel:terminate'     -- zset: id of a running task that is to be stopped -> since when, ms; also a channel
+local WATCHED = 'umbel:watched'         -- zset: id -> until when somebody wants to hear of each change, ms
+local SOURCES = 'umbel:sources'         -- hash: hash of a task's code -> its files, JSON
+local SOURCES_KEPT = 'umbel:sources:kept' -- zset: the same hash -> when it was kept last, ms
+local SOURCES_SIZE = 'umbel:sources:size' -- how many bytes all of them are
+local WORKERS = 'umbel:workers'         -- zset: name -> until when the worker lives for sure, ms
 
 local STEPS = { '0', '3', '6', '9' }
 local DAY = 86400000
@@ -31,7 +38,8 @@ local function claimed_of(queue) return 'umbel:claimed:' .. queue end -- hash: t
 local function inbox_of(member) return 'umbel:inbox:' .. member end   -- list: what an idle process was given
 local function run_of(id) return 'umbel:run:' .. id end               -- hash: what is kept of a task
 local function meta_of(id) return 'celery-task-meta-' .. id end       -- string and channel: Celery's result
-local function ended_of(id) return 'umbel:ended:' .. id end           -- channel: it ended without such a result
+local function changed_of(id) return 'umbel:changed:' .. id end       -- channel: it changed, and no such result tells
+local function worker_of(name) return 'umbel:worker:' .. name end     -- string: what a worker says of itself
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -6,11 +6,19 @@ use crate::task::{Priority, QueueName, TaskId};
 pub const DEAD: &str = "umbel:dead";
 /// Ids of tasks by the time they became known.
 pub const HISTORY: &str = "umbel:history";
-/// Channel: ids of running tasks that are to be stopped.
+/// Ids of tasks that are not to start, by the time of their revocation.
 pub const REVOKED: &str = "umbel:revoked";
+/// Ids of running tasks that are to be stopped, by the time of that; also the channel that says so.
 pub const TERMINATE: &str = "umbel:terminate";
 /// Channel: there is an earlier due time than before.
 pub const DUE: &str = "umbel:due";
+
+/// The queues of which nothing is claimed.
+pub const PAUSED: &str = "umbel:paused";
+/// The code that runs ran, by its hash.
+pub const SOURCES: &str = "umbel:sources";
+/// Names of workers by the time until which they live for sure.
+pub const WORKERS: &str = "umbel:workers";
 
 /// Kombu's list of a queue and a priority step.
 pub fn list(queue: &QueueName, step: u8) -> String {
@@ -47,9 +55,14 @@ pub fn meta(id: &TaskId) -> String {
     format!("celery-task-meta-{id}")
 }
 
-/// Channel: the task ended without a result under Celery's key.
-pub fn ended(id: &TaskId) -> String {
-    format!("umbel:ended:{id}")
+/// Channel: what is kept of the task changed, and no result under Celery's key tells.
+pub fn changed(id: &TaskId) -> String {
+    format!("umbel:changed:{id}")
+}
+
+/// What a worker says of itself.
+pub fn worker(name: &str) -> String {
+    format!("umbel:worker:{name}")
 }
 
 /// A value that scripts share.
@@ -64,11 +77,11 @@ mod tests {
     #[test]
     fn the_scripts_use_the_same_names() {
         let scripts = include_str!("keys.lua");
-        for name in [DEAD, HISTORY, TERMINATE, DUE] {
+        for name in [DEAD, HISTORY, REVOKED, TERMINATE, DUE, PAUSED, SOURCES, WORKERS] {
             assert!(scripts.contains(&format!("'{name}'")), "{name}");
         }
         let (queue, id) = (QueueName::parse("Q").unwrap(), TaskId::parse("Q").unwrap());
-        for name in [due(&queue), claimed(&queue), run(&id), meta(&id), ended(&id)] {
+        for name in [due(&queue), claimed(&queue), run(&id), meta(&id), changed(&id), worker("Q")] {
             assert!(scripts.contains(&format!("'{}' ..", name.trim_end_matches('Q'))), "{name}");
         }
         assert!(scripts.contains("'umbel:inbox:' .."));

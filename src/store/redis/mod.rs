@@ -5,21 +5,28 @@
 //! inbox and the claimed ones, and moves between them only inside a script (or by `BLMOVE`), so that no crash of a
 //! process loses it. The record of a run is a hash that follows those moves in the same scripts.
 //!
-//! Each `.lua` is one step of a promise, in front of it `keys.lua`, `place.lua` and `history.lua`. Times are compared by the clock
-//! of Redis, never by ours. Everything waits for a bounded time: a Redis that is away is `Error::Away` soon, and the
-//! connections heal by themselves.
+//! Each `.lua` is one step of a promise, in front of it `keys.lua`, `notices.lua`, `place.lua` and `history.lua`.
+//! Times are compared by the clock of Redis, never by ours. Everything waits for a bounded time: a Redis that is away
+//! is `Error::Away` soon, and the connections heal by themselves. A call that ended so may have been done: a push that
+//! is repeated may then meet its own ids, a settlement its own end.
 
+mod begun;
+mod changes;
 mod claim;
 mod connection;
-mod history;
 mod idle;
 mod keys;
 mod kv;
+mod operate;
 mod queue;
 mod record;
 mod results;
+mod roster;
+mod runs;
 mod script;
+mod search;
 mod settle;
+mod sources;
 mod subscriber;
 mod ticks;
 
@@ -31,6 +38,7 @@ use anyhow::anyhow;
 
 use crate::store::{Receipt, Result, Settings, Stores};
 
+use begun::Begun;
 use connection::Connection;
 use idle::Idle;
 use settle::Settler;
@@ -40,6 +48,7 @@ use subscriber::Subscriber;
 struct Redis {
     connection: Connection,
     idle: Idle,
+    begun: Begun,
     settler: Settler,
     subscriber: Subscriber,
     settings: Settings,
@@ -48,7 +57,14 @@ struct Redis {
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
     /// What this process has claimed and neither settled nor put back: the leases that `keep_alive` renews.
-    held: Mutex<HashMap<u64, Receipt>>,
+    held: Mutex<HashMap<u64, Held>>,
+}
+
+/// A delivery in the hands of this process.
+struct Held {
+    receipt: Receipt,
+    /// Its process died before, perhaps because of it.
+    redelivered: bool,
 }
 
 /// Opens the store at `url`: `redis://[USER:PASSWORD@]HOST[:PORT]/DB`, or `unix://` and `redis+unix://` with a path.
@@ -60,6 +76,7 @@ pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
     check_version(&connection).await?;
     let store = Arc::new(Redis {
         idle: Idle::new(connection.clone()),
+        begun: Begun::start(connection.clone()),
         settler: Settler::start(connection.clone(), &settings),
         subscriber: Subscriber::start(connection.clone()).await?,
         process: uuid::Uuid::new_v4().simple().to_string(),

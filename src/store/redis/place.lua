@@ -25,7 +25,7 @@ end
 
 -- New messages, and the records of their runs: of each in ARGV id, queue, step, due (ms), envelope, brief.
 local function store(starts)
-  local lists, names, known = {}, {}, {}
+  local lists, names, known, queues = {}, {}, {}, {}
   for n, at in ipairs(starts) do
     local id, queue, step, due, envelope, brief = unpack(ARGV, at, at + 5)
     local state = 'QUEUED'
@@ -43,7 +43,10 @@ local function store(starts)
     redis.call('HSET', run_of(id), 'brief', brief, 'queue', queue, 'queued_at', now_text, 'state', state)
     if state == 'SCHEDULED' then redis.call('EXPIRE', run_of(id), UNSETTLED + math.ceil((due - now) / 1000)) end
     known[2 * n - 1], known[2 * n] = now_us + n, id -- one microsecond keeps them in their order
+    queues[queue] = true
+    changed(id)
   end
+  for queue in pairs(queues) do redis.call('SADD', QUEUES, queue) end
   for _, name in ipairs(names) do in_parts('LPUSH', name, lists[name]) end
   in_parts('ZADD', HISTORY, known)
 end
@@ -70,29 +73,47 @@ local function promote(most)
       redis.call('ZREM', due_of(queue), id)
       if redis.call('HGET', run_of(id), 'state') == 'SCHEDULED' then
         redis.call('HSET', run_of(id), 'state', 'QUEUED')
+        changed(id)
       end
     end
     index_due(queue)
   end
 end
 
--- Gives a claimed message back to the front of its list; false when there is none under this token.
-local function give_back(queue, token)
+-- Gives a claimed message back to the front of its list, or to the delayed ones when `due` (ms) is to come; false when
+-- there is none under this token. A time to come needs the `id`.
+local function give_back(queue, token, id, due)
   local claimed = claimed_of(queue)
   local kept = redis.call('HGET', claimed, token)
   if not kept then return false end
-  redis.call('RPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
+  local step, envelope = kept:sub(1, 1), kept:sub(2)
+  if due and due > now then
+    place(queue, step, id, due, envelope)
+  else
+    redis.call('RPUSH', list_of(queue, step), envelope)
+  end
   redis.call('HDEL', claimed, token)
   redis.call('ZREM', LEASE, token)
   redis.call('SREM', ACKNOWLEDGED, token)
-  return kept:sub(2)
+  redis.call('SREM', STARTED, token)
+  return true
 end
 
--- The task waits again, unless it is not known or has ended (was revoked) meanwhile.
-local function waits_again(id)
+-- The task waits again in this state, unless it is not known or has ended (was revoked) meanwhile.
+local function waits_again(id, state)
   if redis.call('HGET', run_of(id), 'state') == 'STARTED' then
-    redis.call('HSET', run_of(id), 'state', 'QUEUED')
+    redis.call('HSET', run_of(id), 'state', state)
+    changed(id)
   end
+end
+
+-- When processes died while the task ran, of those times that still count (ms).
+local function deaths_of(id, suspected_for)
+  local times = {}
+  for time in (redis.call('HGET', REDELIVERED, id) or ''):gmatch('%d+') do
+    if tonumber(time) > now - suspected_for then times[#times + 1] = time end
+  end
+  return times
 end
 
 -- What an idle process was given goes back to the front of its list, in the order it came.

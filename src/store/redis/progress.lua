@@ -4,4 +4,5 @@ local id, token = ARGV[1], ARGV[2]
 local run = redis.call('HMGET', run_of(id), 'token', 'state')
 if run[1] == token and run[2] == 'STARTED' then
   redis.call('HSET', run_of(id), 'progress', token .. ' ' .. ARGV[3])
+  changed(id)
 end

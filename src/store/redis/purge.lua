@@ -8,6 +8,7 @@ local function drop(id)
     redis.call('DEL', run_of(id))
     redis.call('ZREM', HISTORY, id)
     redis.call('HDEL', REDELIVERED, id)
+    changed(id)
   end
 end
 

@@ -9,8 +9,8 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use crate::store::{
-    Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement,
-    Tick, worker_lost,
+    DEATHS, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, SUSPECTED_FOR,
+    Settled, Settlement, Tick, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
@@ -25,25 +25,32 @@ const PURGED: u64 = 1000;
 /// What each message of a push may add to the time that Redis has to answer.
 const PER_MESSAGE: Duration = Duration::from_millis(1);
 
-/// A message whose process died after acknowledging it: the token, the queue and the envelope.
-type Orphan = (u64, String, Vec<u8>);
+/// A message whose process died and that is not handed out again: the token, the queue, the envelope and why.
+type Orphan = (u64, String, Vec<u8>, String);
+
+/// The tokens that were lost, what is to be settled, and how many messages are handed out again.
+type Swept = (Vec<u64>, Vec<Orphan>, u64);
+
+const POISONED: &str = "poisoned";
 
 impl Redis {
     // What fails here is somebody's orphan again once the lease has ended.
-    async fn bury(&self, (token, queue, envelope): Orphan) {
+    async fn bury(&self, (token, queue, envelope, why): Orphan) {
         let Ok(queue) = QueueName::parse(&queue) else { return };
-        // It was read before it was acknowledged.
+        // It was read before it was acknowledged or begun.
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
         let id = message.id.clone();
         let receipt = Receipt { id: id.clone(), token };
         let delivery = Delivery { message, receipt, redelivered: true, deaths: 0 };
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(worker_lost())).await {
+        let failure = if why == POISONED { poisoned() } else { worker_lost() };
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
     }
 
     fn let_go(&self, receipt: &Receipt) {
         self.held.lock().expect("no one panics while holding the receipts").remove(&receipt.token);
+        self.begun.forget(receipt.token);
     }
 }
 
@@ -79,6 +86,7 @@ impl Queue for Arc<Redis> {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled> {
+        self.begun.forget(settlement.delivery.receipt.token);
         let settled = self.settler.settle(&settlement).await?;
         self.let_go(&settlement.delivery.receipt);
         Ok(settled)
@@ -93,11 +101,12 @@ impl Queue for Arc<Redis> {
         Ok(Settled::LeaseLost)
     }
 
-    async fn put_back(&self, deliveries: Vec<Delivery>, _wait: Duration) -> Result<()> {
+    async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> Result<()> {
         if deliveries.is_empty() {
             return Ok(());
         }
         let mut call = script::PUT_BACK.prepare_invoke();
+        call.arg(ms(wait));
         for Delivery { message, receipt, .. } in deliveries.iter().rev() {
             self.let_go(receipt);
             call.arg(receipt.token).arg(message.queue.as_str()).arg(receipt.id.as_str());
@@ -106,9 +115,10 @@ impl Queue for Arc<Redis> {
     }
 
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
+        self.begun.flush().await?;
         let mut call = script::SWEEP.prepare_invoke();
-        let keep_ms = u64::try_from(self.settings.keep.as_millis()).unwrap_or(u64::MAX >> 12);
-        call.arg(self.lease_ms()).arg(keep_ms).arg(self.settings.history);
+        call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
+        call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
         let held: Vec<u64> = {
             let held = self.held.lock().expect("no one panics while holding the receipts");
             held.keys().copied().collect()
@@ -116,13 +126,14 @@ impl Queue for Arc<Redis> {
         for token in held {
             call.arg(token);
         }
-        let (lost, orphans): (Vec<u64>, Vec<Orphan>) = self.connection.run(&call).await?;
+        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
+        recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
         for orphan in orphans {
             self.bury(orphan).await;
         }
         let mut held = self.held.lock().expect("no one panics while holding the receipts");
         // What was settled while the script ran is not lost: it is not held any more.
-        Ok(lost.iter().filter_map(|token| held.remove(token)).collect())
+        Ok(lost.iter().filter_map(|token| held.remove(token)).map(|held| held.receipt).collect())
     }
 
     async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {
@@ -178,16 +189,22 @@ impl Queue for Arc<Redis> {
         }
     }
 
-    fn started(&self, _receipt: &Receipt) {
-        todo!("deaths")
+    fn started(&self, receipt: &Receipt) {
+        let redelivered = {
+            let held = self.held.lock().expect("no one panics while holding the receipts");
+            // What is not held any more has lost its lease, and who has it now counts its deaths.
+            let Some(held) = held.get(&receipt.token) else { return };
+            held.redelivered
+        };
+        if redelivered { self.begun.note_and_wait(receipt.token) } else { self.begun.note(receipt.token) }
     }
 
     async fn queues(&self) -> Result<Vec<QueueFacts>> {
-        todo!("queues")
+        self.queue_facts().await
     }
 
-    async fn pause(&self, _queue: &QueueName, _paused: bool) -> Result<()> {
-        todo!("pause")
+    async fn pause(&self, queue: &QueueName, paused: bool) -> Result<()> {
+        self.pause_queue(queue, paused).await
     }
 
     async fn dead_letters(&self) -> Result<u64> {
@@ -197,4 +214,9 @@ impl Queue for Arc<Redis> {
     async fn ping(&self) -> Result<()> {
         self.connection.ask(&redis::cmd("PING")).await
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    // As much as Lua counts exactly, and more than anybody waits.
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> 12)
 }

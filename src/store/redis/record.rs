@@ -8,7 +8,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Ending, Settlement};
-use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp, to_json};
+use crate::task::{Failure, Json, Message, Progress, QueueName, Run, State, TaskId, Timestamp, to_json};
 
 use super::results::{self, Meta, Subject};
 
@@ -58,7 +58,7 @@ impl Brief {
     }
 }
 
-/// What an attempt left, as one JSON text in the hash.
+/// What an attempt left, as one JSON text in the hash. Its log is a field of its own.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ended {
@@ -66,8 +66,6 @@ pub struct Ended {
     finished_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    log: Vec<LogLine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<TaskId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +79,6 @@ impl Ended {
             started_at: attempt.started_at,
             finished_at: attempt.finished_at.or(Some(now)),
             code: attempt.code.clone(),
-            log: attempt.log.clone(),
             children: attempt.children.clone(),
             error: match &settlement.ending {
                 Ending::Success { .. } => None,
@@ -96,6 +93,10 @@ impl Ended {
     }
 }
 
+/// The fields of a run's hash that are shown where many runs are: all but its log.
+pub const LISTED: [&str; 11] =
+    ["brief", "queue", "state", "queued_at", "eta", "started_at", "retries", "worker", "token", "progress", "attempt"];
+
 /// The hash of one run, as Redis gave it.
 pub struct Record {
     brief: Brief,
@@ -103,6 +104,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// `None` when there is none.
+    pub fn of_listed(values: Vec<Option<Vec<u8>>>) -> Option<Self> {
+        let fields = LISTED.into_iter().zip(values);
+        Self::new(fields.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+    }
+
     /// `None` when there is none.
     pub fn new(fields: HashMap<String, Vec<u8>>) -> Option<Self> {
         let brief = serde_json::from_slice(fields.get("brief")?).ok()?;
@@ -153,7 +160,7 @@ impl Record {
             worker: self.text("worker").map(str::to_owned),
             code: ended.code,
             children: ended.children,
-            log: ended.log,
+            log: self.text("log").and_then(|log| serde_json::from_str(log).ok()).unwrap_or_default(),
             task: self.brief.task,
             args: self.brief.args,
             kwargs: self.brief.kwargs,

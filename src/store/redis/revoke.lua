@@ -2,6 +2,11 @@
 -- ARGV: id, '1' to stop a running one, attempt (JSON), Celery's result ('' when nothing is published), keep (s).
 -- Returns 'unknown', 'before', 'running', or the state in which it had ended.
 
+-- How many revocations are remembered. The oldest is forgotten for one more, and its task may start.
+local MOST = 100000
+-- The same of terminations; then a task whose process was not connected runs to its end.
+local MOST_TERMINATED = 1000
+
 local id, terminate, attempt, meta, keep = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], tonumber(ARGV[5])
 local run = run_of(id)
 local known = redis.call('HMGET', run, 'state', 'queue')
@@ -9,9 +14,15 @@ local state, queue = known[1], known[2]
 
 if state and is_final(state) then return state end
 redis.call('ZADD', REVOKED, now, id)
+redis.call('ZREMRANGEBYRANK', REVOKED, 0, -1 - MOST)
 if not state then return 'unknown' end
 if state == 'STARTED' then
-  if terminate then redis.call('PUBLISH', TERMINATE, id) end
+  if terminate then
+    -- Whoever runs it may be connecting again; then it looks here.
+    redis.call('ZADD', TERMINATE, now, id)
+    redis.call('ZREMRANGEBYRANK', TERMINATE, 0, -1 - MOST_TERMINATED)
+    redis.call('PUBLISH', TERMINATE, id)
+  end
   return 'running'
 end
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
-use crate::task::{Message, State, to_json};
+use crate::task::{LogLine, Message, State, to_json};
 
 use super::connection::Connection;
 use super::record::{Brief, Ended};
@@ -86,6 +86,11 @@ fn tell(answers: Vec<Answer>, settled: Result<Vec<u8>>) {
                 let _ = answer.send(Err(Error::Away { reason: reason.clone() }));
             }
         }
+        Err(Error::Full { reason }) => {
+            for answer in answers {
+                let _ = answer.send(Err(Error::Full { reason: reason.clone() }));
+            }
+        }
         Err(error) => {
             for answer in answers {
                 let _ = answer.send(Err(anyhow!("{error:#}").into()));
@@ -112,6 +117,7 @@ fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
         delivery.receipt.id.as_str().into(),
         state.as_str().into(),
         attempt.get().into(),
+        log(&settlement.attempt.log),
         meta.into_bytes(),
     ];
     match next {
@@ -127,6 +133,10 @@ fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
 pub fn new_message(message: &Message) -> [Vec<u8>; 6] {
     let brief = Brief::of(message).to_text().into_bytes();
     [message.id.as_str().into(), message.queue.as_str().into(), step(message), due(message), message.to_wire(), brief]
+}
+
+fn log(lines: &[LogLine]) -> Vec<u8> {
+    if lines.is_empty() { Vec::new() } else { to_json(&lines).get().into() }
 }
 
 fn step(message: &Message) -> Vec<u8> {

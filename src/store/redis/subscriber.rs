@@ -149,11 +149,7 @@ impl Table {
     fn hear(&self, message: &redis::Msg) {
         match message.get_channel_name() {
             keys::DUE => self.due.send_replace(()),
-            keys::TERMINATE => {
-                let id = std::str::from_utf8(message.get_payload_bytes()).ok().and_then(|id| TaskId::parse(id).ok());
-                // Nobody may be running anything.
-                id.into_iter().for_each(|id| drop(self.terminations.send(id)));
-            }
+            keys::TERMINATE => self.tell_termination(message.get_payload_bytes()),
             channel => {
                 if let Some(wanted) = self.wanted().get(channel) {
                     wanted.news.send_modify(|_| ());
@@ -177,6 +173,12 @@ impl Table {
                 wanted.news.send_if_modified(|news| !std::mem::replace(&mut news.subscribed, true));
             }
         }
+    }
+
+    fn tell_termination(&self, id: &[u8]) {
+        let id = std::str::from_utf8(id).ok().and_then(|id| TaskId::parse(id).ok());
+        // Nobody may be running anything.
+        id.into_iter().for_each(|id| drop(self.terminations.send(id)));
     }
 
     fn connection_lost(&self) {
@@ -208,6 +210,10 @@ async fn keep_listening(connection: Connection, first: Ears, table: Arc<Table>) 
         }
         match subscribe_always(&connection).await {
             Ok(new) => {
+                // What was called out meanwhile nobody heard.
+                let look = redis::cmd("ZRANGE").arg(keys::TERMINATE).arg(0).arg(-1).to_owned();
+                let Ok(ids) = connection.ask::<Vec<Vec<u8>>>(&look).await else { continue };
+                ids.iter().for_each(|id| table.tell_termination(id));
                 info!("notices from {} are heard again", connection.place());
                 ears = Some(new);
             }

@@ -1,12 +1,15 @@
 -- The timer of every process: renews its leases, takes back what dead processes held, drops what is too old.
--- ARGV: lease (ms), how long results are kept (ms), how many ended runs are kept; the tokens that are held.
--- Returns the tokens that were lost; and of each message that must not be handed out again although its process
--- died: token, queue, envelope. The caller has its lease now, and is to settle it.
+-- ARGV: lease (ms); how long (ms) and how many ended runs are kept; how long a death counts (ms), and at how many
+-- deaths a task is poisoned; the tokens that are held.
+-- Returns the tokens that were lost; of each message that must not be handed out again although its process died:
+-- token, queue, envelope and why ('lost' or 'poisoned'); and how many messages are handed out again. The caller has
+-- the lease of those that are not now, and is to settle them.
 
 -- The most of a kind that one sweep works off, so that it never keeps others waiting for long.
 local MOST = 1000
 
-local lease, keep, history = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease, history_keep, history = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local suspected_for, most_deaths = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- When nobody swept for a while the store was away, or everybody was. Nobody could renew then, so nobody is judged
 -- by that time. The bound is above the pace of the timers: else one process alone would extend without end. A clock
@@ -20,7 +23,7 @@ end
 redis.call('SET', SWEPT, now)
 
 local lost = {}
-for i = 4, #ARGV do
+for i = 6, #ARGV do
   if is_held(ARGV[i]) then
     redis.call('ZADD', LEASE, 'GT', now + lease, ARGV[i])
   else
@@ -31,32 +34,43 @@ end
 local over = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, MOST)
 table.sort(over, function(a, b) return tonumber(a) > tonumber(b) end) -- the oldest last, so that it comes first
 local queues = #over > 0 and redis.call('SMEMBERS', QUEUES) or {}
-local orphans = {}
+local orphans, again = {}, 0
 
-local function adopt(token)
-  for _, queue in ipairs(queues) do
-    local kept = redis.call('HGET', claimed_of(queue), token)
-    if kept then
-      redis.call('ZADD', LEASE, now + lease, token)
-      orphans[#orphans + 1] = { token, queue, kept:sub(2) }
-    end
-  end
+-- The caller has the lease now.
+local function adopt(token, queue, envelope, why)
+  redis.call('ZADD', LEASE, now + lease, token)
+  orphans[#orphans + 1] = { token, queue, envelope, why }
 end
 
-local function take_back(token)
-  for _, queue in ipairs(queues) do
-    local envelope = give_back(queue, token)
-    local id = envelope and id_in(envelope)
-    if id then
-      redis.call('HINCRBY', REDELIVERED, id, 1)
-      waits_again(id)
-    end
+-- One death more of a task that ran; how many they are.
+local function count_death(id)
+  local times = deaths_of(id, suspected_for)
+  times[#times + 1] = now_text
+  redis.call('HSET', REDELIVERED, id, table.concat(times, ','))
+  return #times
+end
+
+local function recover(token, queue, envelope)
+  if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then return adopt(token, queue, envelope, 'lost') end
+  local id = id_in(envelope)
+  if id and redis.call('SISMEMBER', STARTED, token) == 1 then
+    local poisoned = count_death(id) >= most_deaths
+    if poisoned and not redis.call('ZSCORE', REVOKED, id) then return adopt(token, queue, envelope, 'poisoned') end
+  end
+  again = again + 1
+  give_back(queue, token)
+  if id then
+    redis.call('HSETNX', REDELIVERED, id, '')
+    waits_again(id, 'QUEUED')
   end
 end
 
 for _, token in ipairs(over) do
   redis.call('ZREM', LEASE, token)
-  if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then adopt(token) else take_back(token) end
+  for _, queue in ipairs(queues) do
+    local kept = redis.call('HGET', claimed_of(queue), token)
+    if kept then recover(token, queue, kept:sub(2)) end
+  end
 end
 
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', INBOXES, '-inf', now)) do
@@ -67,12 +81,16 @@ redis.call('ZREMRANGEBYSCORE', INBOXES, '-inf', now - DAY)
 
 promote(MOST)
 
-forget(redis.call('ZRANGEBYSCORE', ENDED, '-inf', now - keep, 'LIMIT', 0, MOST))
+forget(redis.call('ZRANGEBYSCORE', ENDED, '-inf', now - history_keep, 'LIMIT', 0, MOST))
 drop_oldest(history, MOST)
 -- What nobody settled; a delayed one has a time to live of its own.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', HISTORY, '-inf', now_us - UNSETTLED * 1000000, 'LIMIT', 0, MOST)) do
+local unsettled = math.max(UNSETTLED * 1000, history_keep) * 1000
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', HISTORY, '-inf', now_us - unsettled, 'LIMIT', 0, MOST)) do
   redis.call('ZREM', HISTORY, id)
   if redis.call('TTL', run_of(id)) == -1 then forget({ id }) end
 end
 redis.call('ZREMRANGEBYSCORE', REVOKED, '-inf', now - 3 * DAY)
-return { lost, orphans }
+-- A connection is made again within this, or else its process has lost its leases.
+redis.call('ZREMRANGEBYSCORE', TERMINATE, '-inf', now - 600000)
+redis.call('ZREMRANGEBYSCORE', WATCHED, '-inf', now)
+return { lost, orphans, again }

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use umbel::store::{Settled, Tick};
-use umbel::task::{NewMessage, State};
+use umbel::store::{DEATHS, Delivery, Settled, Stores, Tick, poisoned};
+use umbel::task::{NewMessage, QueueName, State};
 
 use crate::place::{
     PATIENCE, Place, SHORT_LEASE, claim, claim_one, claim_with_sweeps, draft, five, id, ids, load, message, messages,
@@ -105,4 +105,103 @@ pub async fn what_was_settled_outlives_its_process<P: Place>() {
 
     let run = place.stores().results.load(&id("m1")).await.unwrap().unwrap();
     assert_eq!((run.state, run.result.unwrap().get()), (State::Success, "5"));
+}
+
+// What was begun is written down soon, and before the leases are renewed at the latest.
+async fn begin(stores: &Stores, delivery: &Delivery) {
+    stores.queue.started(&delivery.receipt);
+    stores.queue.keep_alive().await.unwrap();
+}
+
+async fn claim_again(stores: &Stores) -> Delivery {
+    claim_with_sweeps(stores, 1, PATIENCE).await.pop().expect("it comes back")
+}
+
+pub async fn deaths_of_what_had_started_are_counted<P: Place>() {
+    let mut place: P = open_with_short_leases().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let mut delivery = claim_one(place.stores()).await;
+    assert_eq!(delivery.deaths, 0);
+
+    for deaths in 1..DEATHS {
+        begin(place.stores(), &delivery).await;
+        place = place.die().await;
+        delivery = claim_again(place.stores()).await;
+        assert_eq!((delivery.deaths, delivery.redelivered), (deaths, true));
+    }
+
+    assert_eq!(settle(place.stores(), &delivery, five()).await, Settled::Stored);
+}
+
+pub async fn a_death_before_the_start_is_not_counted<P: Place>() {
+    let place: P = open_with_short_leases().await;
+    push(place.stores(), messages(&["started", "waiting"])).await;
+    let claimed = claim(place.stores(), 2).await;
+    begin(place.stores(), &claimed[0]).await;
+
+    let place = place.die().await;
+
+    let mut again = Vec::new();
+    while again.len() < 2 {
+        again.push(claim_again(place.stores()).await);
+    }
+    again.sort_by_key(|delivery| delivery.message.id.clone());
+    assert_eq!((again[0].deaths, again[1].deaths), (1, 0));
+}
+
+pub async fn a_task_that_ran_at_too_many_deaths_is_not_tried_again<P: Place>() {
+    let mut place: P = open_with_short_leases().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let mut delivery = claim_one(place.stores()).await;
+    for _ in 1..DEATHS {
+        begin(place.stores(), &delivery).await;
+        place = place.die().await;
+        delivery = claim_again(place.stores()).await;
+    }
+    begin(place.stores(), &delivery).await;
+
+    let place = place.die().await;
+
+    let buried = async {
+        while state(place.stores(), "m1").await != State::Failure {
+            let claimed = claim_with_sweeps(place.stores(), 1, Duration::ZERO).await;
+            assert!(claimed.is_empty(), "it is tried once more");
+        }
+    };
+    tokio::time::timeout(PATIENCE, buried).await.expect("it fails");
+    assert_eq!(load(place.stores(), "m1").await.error, Some(poisoned()));
+    assert!(claim_with_sweeps(place.stores(), 1, SHORT_LEASE * 2).await.is_empty());
+    let depth = place.stores().queue.depth(&QueueName::default()).await.unwrap();
+    assert_eq!((depth.ready, depth.delayed, depth.claimed), (0, 0, 0));
+}
+
+pub async fn what_was_put_back_after_its_start_has_no_death<P: Place>() {
+    let place: P = open_with_short_leases().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let delivery = claim_one(place.stores()).await;
+    begin(place.stores(), &delivery).await;
+
+    place.stores().queue.put_back(vec![delivery], Duration::ZERO).await.unwrap();
+
+    let again = claim_one(place.stores()).await;
+    assert_eq!((again.deaths, again.redelivered), (0, false));
+    place.stores().queue.keep_alive().await.unwrap();
+    let place = place.die().await;
+    assert_eq!(claim_again(place.stores()).await.deaths, 0);
+}
+
+pub async fn deaths_are_forgotten_when_the_task_ends<P: Place>() {
+    let place: P = open_with_short_leases().await;
+    push(place.stores(), messages(&["m1"])).await;
+    begin(place.stores(), &claim_one(place.stores()).await).await;
+    let place = place.die().await;
+    let delivery = claim_again(place.stores()).await;
+    assert_eq!(delivery.deaths, 1);
+
+    settle(place.stores(), &delivery, five()).await;
+
+    assert!(place.stores().results.forget(&id("m1")).await.unwrap());
+    push(place.stores(), messages(&["m1"])).await;
+    let anew = claim_one(place.stores()).await;
+    assert_eq!((anew.deaths, anew.redelivered), (0, false));
 }

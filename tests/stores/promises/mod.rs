@@ -1,5 +1,6 @@
 //! What every store promises, one fact a function, touching nothing but the traits of `umbel::store`.
 
+pub mod changes;
 pub mod crowd;
 pub mod death;
 pub mod due;
@@ -8,6 +9,7 @@ pub mod pausing;
 pub mod queue;
 pub mod results;
 pub mod revoking;
+pub mod roster;
 pub mod search;
 pub mod settling;
 pub mod sources;

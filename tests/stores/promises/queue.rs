@@ -221,6 +221,38 @@ pub async fn what_is_put_back_comes_first_and_is_not_counted<P: Place>() {
     assert_ne!(again[0].receipt, claimed[0].receipt);
 }
 
+pub async fn what_is_put_back_with_a_wait_comes_after_it<P: Place>() {
+    let place: P = open().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let delivery = claim_one(place.stores()).await;
+    let wait = Duration::from_millis(700);
+
+    place.stores().queue.put_back(vec![delivery], wait).await.unwrap();
+
+    // After the giving back, so that less than the wait is left.
+    let given = Instant::now();
+    let depth = place.stores().queue.depth(&QueueName::default()).await.unwrap();
+    assert_eq!((depth.ready + depth.delayed, depth.claimed), (1, 0));
+    assert_nothing_comes(place.stores()).await;
+    let again = claim_one(place.stores()).await;
+    assert!(given.elapsed() > wait / 2, "after {:?}", given.elapsed());
+    assert_eq!((again.message.retries, again.redelivered, again.deaths), (0, false, 0));
+    assert_eq!(settle(place.stores(), &again, five()).await, Settled::Stored);
+    assert_eq!(state(place.stores(), "m1").await, State::Success);
+}
+
+pub async fn a_revoked_task_does_not_come_after_its_wait<P: Place>() {
+    let place: P = open().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let delivery = claim_one(place.stores()).await;
+    place.stores().queue.put_back(vec![delivery], Duration::from_millis(300)).await.unwrap();
+
+    place.stores().queue.revoke(&id("m1"), false).await.unwrap();
+
+    assert!(place.stores().queue.claim(&celery(), 10, Duration::from_millis(600)).await.unwrap().is_empty());
+    assert_eq!(state(place.stores(), "m1").await, State::Revoked);
+}
+
 pub async fn depth_counts_what_waits_and_what_is_claimed<P: Place>() {
     let place: P = open().await;
     let later = Some(chrono::Utc::now() + Duration::from_secs(3600));

@@ -1,0 +1,113 @@
+//! Settings as people may see them: each with its value and where that came from, and no secret.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
+
+use super::known::{Form, KNOWN};
+use super::layers::Layers;
+use super::{Origin, Settings, told};
+use crate::http::Token;
+use crate::script::Limits;
+use crate::store;
+use crate::task::show_duration;
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// As it would stand in the file: `limits.memory`, `routes."reports.*"`.
+    pub name: String,
+    pub value: Json,
+    pub origin: Origin,
+}
+
+/// Every setting in the order of the documentation, each route and each token apart.
+pub(super) fn shown(settings: &Settings, layers: &Layers) -> Vec<Shown> {
+    let all = serde_json::to_value(settings).expect("settings are text, numbers and tables with text as keys");
+    let row = |path: &[&str], value: &Json| Shown {
+        name: told::path(path),
+        value: value.clone(),
+        origin: layers.origin(path),
+    };
+    let mut rows = Vec::new();
+    for (name, form) in KNOWN {
+        let path: Vec<&str> = name.split('.').collect();
+        let value = path.iter().fold(&all, |value, part| &value[*part]);
+        match value {
+            Json::Object(table) if !table.is_empty() => {
+                rows.extend(table.iter().map(|(key, value)| row(&[&path[..], &[key]].concat(), value)));
+            }
+            Json::Array(list) if form == Form::Toml && !list.is_empty() => {
+                rows.extend(list.iter().enumerate().map(|(n, value)| row(&[name, &n.to_string()], value)));
+            }
+            value => rows.push(row(&path, value)),
+        }
+    }
+    rows
+}
+
+/// `value` as it would stand in the file, on one line.
+pub fn text_of(value: &Json) -> String {
+    match value {
+        Json::Object(table) => {
+            let fields: Vec<String> =
+                table.iter().map(|(key, value)| format!("{} = {}", told::path(&[key]), text_of(value))).collect();
+            if fields.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", fields.join(", ")) }
+        }
+        Json::Array(list) => format!("[{}]", list.iter().map(text_of).collect::<Vec<_>>().join(", ")),
+        // JSON's escapes are TOML's too.
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn store_shown<S: Serializer>(url: &str, output: S) -> Result<S::Ok, S::Error> {
+    output.serialize_str(&store::without_password(url))
+}
+
+pub(super) fn time_shown<S: Serializer>(duration: &Duration, output: S) -> Result<S::Ok, S::Error> {
+    output.serialize_str(&show_duration(*duration))
+}
+
+pub(super) fn limits_shown<S: Serializer>(limits: &Limits, output: S) -> Result<S::Ok, S::Error> {
+    let Limits { time_limit, memory } = limits;
+    serde_json::json!({ "time_limit": show_duration(*time_limit), "memory": size(*memory) }).serialize(output)
+}
+
+pub(super) fn tokens_shown<S: Serializer>(tokens: &[Token], output: S) -> Result<S::Ok, S::Error> {
+    let shown = tokens.iter().map(|Token { name, hash: _, scopes }| {
+        let scopes: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
+        serde_json::json!({ "name": name, "hash": "sha256:…", "scopes": scopes })
+    });
+    shown.collect::<Vec<_>>().serialize(output)
+}
+
+/// In the largest whole unit, so that it is read as the same size again.
+pub(super) fn size(size: ByteSize) -> String {
+    let bytes = size.as_u64();
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_size_is_read_as_it_was_shown(bytes in 0u64..1 << 50) {
+            proptest::prop_assert_eq!(size(ByteSize(bytes)).parse::<ByteSize>().unwrap().as_u64(), bytes);
+        }
+
+        #[test]
+        fn what_is_shown_is_toml(key in "\\PC{1,12}", text in "\\PC{0,20}", number in 0i64..) {
+            let value = serde_json::json!({ key.clone(): [text, number] });
+
+            let read: toml::Table = toml::from_str(&format!("it = {}", text_of(&value))).unwrap();
+
+            proptest::prop_assert_eq!(serde_json::to_value(&read["it"]).unwrap(), value);
+        }
+    }
+}

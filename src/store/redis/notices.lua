@@ -1,0 +1,19 @@
+-- Telling those who wait for a task or watch it.
+
+local any_watched
+
+-- Tells those who watch `id`. Where nobody watches anything this is one look for all tasks of a script.
+local function changed(id)
+  if any_watched == nil then any_watched = redis.call('EXISTS', WATCHED) == 1 end
+  if any_watched and redis.call('ZSCORE', WATCHED, id) then redis.call('PUBLISH', changed_of(id), '') end
+end
+
+-- Tells whoever waits for `id`: by Celery's result, kept for `keep` (s), or where there is none ('') by our own notice.
+local function tell(id, meta, keep)
+  if meta ~= '' then
+    redis.call('SETEX', meta_of(id), keep, meta)
+    redis.call('PUBLISH', meta_of(id), meta)
+  else
+    redis.call('PUBLISH', changed_of(id), '')
+  end
+end

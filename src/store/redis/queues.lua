@@ -1,0 +1,35 @@
+-- Every queue that holds something or is paused. Of each: name, ready, delayed, claimed, '1' when it is paused.
+-- Known are those that were pushed to, claimed from or paused, and those that Celery bound to its default exchange.
+
+-- Of more names than this, those of empty queues are forgotten.
+local MOST = 1000
+
+local names, seen = {}, {}
+local function know(name)
+  if name and not seen[name] then
+    seen[name] = true
+    names[#names + 1] = name
+  end
+end
+for _, name in ipairs(redis.call('SMEMBERS', QUEUES)) do know(name) end
+local known = #names
+local paused = {}
+for _, name in ipairs(redis.call('SMEMBERS', PAUSED)) do
+  paused[name] = true
+  know(name)
+end
+for _, binding in ipairs(redis.call('SMEMBERS', '_kombu.binding.celery')) do know(binding:match('\6\22([^\6\22]+)$')) end
+
+local answer = {}
+for _, name in ipairs(names) do
+  local ready = 0
+  for _, step in ipairs(STEPS) do ready = ready + redis.call('LLEN', list_of(name, step)) end
+  local delayed = redis.call('ZCARD', due_of(name))
+  local claimed = redis.call('HLEN', claimed_of(name))
+  if paused[name] or ready + delayed + claimed > 0 then
+    answer[#answer + 1] = { name, ready, delayed, claimed, paused[name] and '1' or '0' }
+  elseif known > MOST then
+    redis.call('SREM', QUEUES, name)
+  end
+end
+return answer
