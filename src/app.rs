@@ -141,6 +141,7 @@ fn worker(settings: &Settings, client: &Client, loader: &Loader, hub: Option<Hub
         slots: settings.slots,
         grace: settings.grace,
         lease: store_settings(settings).lease,
+        limits: settings.limits,
     };
     Worker::new(client.clone(), hub, loader.engine(), queues, settings, journal)
 }

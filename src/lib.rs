@@ -29,3 +29,8 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod log;
+
+/// Tests measure memory too.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: script::CountingAllocator = script::CountingAllocator;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::group::GroupName;
@@ -15,7 +14,7 @@ use super::link::{Handshake, Link, MAX_SENT};
 use super::{GroupError, Hub, TURN_LIMIT, code};
 use crate::client::Client;
 use crate::plugin::Consumer;
-use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
+use crate::script::{Host, HostError, Level, SocketHost, Submission, wait_for};
 use crate::store::{self, Space};
 use crate::task::{Json, TaskId};
 
@@ -47,10 +46,8 @@ impl SocketTurns {
 
     /// Waits for the answer on the script's thread, until the turn is over.
     fn wait<T>(&self, answer: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
-        let left = time_left().unwrap_or(TURN_LIMIT);
         let late = || HostError::new("TimeoutError", format!("no answer within the {TURN_LIMIT:?} of a turn"));
-        // A timer must be made within the runtime.
-        self.runtime.block_on(async { timeout(left, answer).await }).unwrap_or_else(|_| Err(late()))
+        wait_for(&self.runtime, answer).unwrap_or_else(|| Err(late()))
     }
 
     fn ask<T>(&self, answer: impl Future<Output = store::Result<T>>) -> Result<T, HostError> {
@@ -63,16 +60,8 @@ impl Host for SocketTurns {
         PLACE
     }
 
-    fn task(&self) -> Option<Arc<TaskFacts>> {
-        None
-    }
-
     fn socket(&self) -> Option<&dyn SocketHost> {
         Some(self)
-    }
-
-    fn may_sleep(&self) -> bool {
-        false
     }
 
     fn log(&self, level: Level, text: &str) {
@@ -83,10 +72,6 @@ impl Host for SocketTurns {
             Level::Warn => warn!(consumer, socket, "{text}"),
             Level::Error => error!(consumer, socket, "{text}"),
         }
-    }
-
-    fn progress(&self, _done: f64, _total: f64, _note: Option<String>) -> Result<(), HostError> {
-        Err(HostError::not_here("task::progress", PLACE))
     }
 
     fn submit(&self, submission: Submission) -> Result<TaskId, HostError> {

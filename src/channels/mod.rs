@@ -41,7 +41,7 @@ pub use transport::{Incoming, MAX_FRAME, Opening, Outgoing};
 
 use crate::client::Client;
 use crate::plugin::Consumer;
-use crate::script::Pool;
+use crate::script::{Limits, Pool};
 use event::Event;
 use group::GroupName;
 use groups::{Groups, Memberships};
@@ -129,9 +129,9 @@ impl Hub {
         Self(Arc::new(Inner {
             client,
             groups: Arc::default(),
-            turns: Pool::new(engine.clone(), "consumer", settings.threads),
+            turns: Pool::new(engine.clone(), "consumer", settings.threads, Limits::default().memory),
             threads: Semaphore::new(settings.threads),
-            farewells: Pool::new(engine, "farewell", FAREWELL_THREADS),
+            farewells: Pool::new(engine, "farewell", FAREWELL_THREADS, Limits::default().memory),
             seats: Arc::new(Semaphore::new(settings.sockets)),
             settings,
             next_id: AtomicU64::new(1),

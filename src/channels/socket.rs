@@ -11,7 +11,7 @@ use super::host::SocketTurns;
 use super::link::{Handshake, Link};
 use super::{Hub, Refused, Scope, TURN_LIMIT, code};
 use crate::plugin::Consumer;
-use crate::script::{Arguments, Call, Pool, from_json};
+use crate::script::{Arguments, Call, Limits, Pool, from_json};
 use crate::task::{Failure, Outcome};
 
 /// How many frames in a row may be no JSON objects. They are ignored; one more closes the socket with 4400.
@@ -189,7 +189,7 @@ impl Socket {
             arguments,
             this: Some(std::mem::replace(&mut self.state, empty_state())),
             host: self.host.clone(),
-            time_limit: TURN_LIMIT,
+            limits: Limits { time_limit: TURN_LIMIT, ..Limits::default() },
         });
         let lost = || Failure::builtin("RuntimeError", "its thread ended before it did");
         let finished = ticket.finished.await.map_err(|_| lost())?;
@@ -199,7 +199,7 @@ impl Socket {
         }
         match finished.outcome.ok_or_else(lost)? {
             Outcome::Returned(_) => Ok(()),
-            Outcome::Raised(why) | Outcome::TimedOut(why) | Outcome::RetryAsked { why, .. } => Err(why),
+            Outcome::Raised(why) | Outcome::OverLimit(why) | Outcome::RetryAsked { why, .. } => Err(why),
             Outcome::Revoked => Err(lost()),
         }
     }

@@ -18,7 +18,7 @@ pub(super) enum Form {
 }
 
 /// Every setting, by its path. A test holds them and the structs together.
-pub(super) const KNOWN: [(&str, Form); 14] = [
+pub(super) const KNOWN: [(&str, Form); 16] = [
     ("store", Form::Text),
     ("durability", Form::Text),
     ("listen", Form::Text),
@@ -30,7 +30,9 @@ pub(super) const KNOWN: [(&str, Form); 14] = [
     ("history", Form::Number),
     ("history_keep", Form::Text),
     ("limits.time_limit", Form::Text),
+    ("limits.soft_time_limit", Form::Text),
     ("limits.memory", Form::Text),
+    ("limits.operations", Form::Number),
     ("tokens", Form::Toml),
     ("routes", Form::Toml),
 ];

@@ -42,6 +42,8 @@ pub(super) fn shown(settings: &Settings, layers: &Layers) -> Vec<Shown> {
             Json::Array(list) if form == Form::Toml && !list.is_empty() => {
                 rows.extend(list.iter().enumerate().map(|(n, value)| row(&[name, &n.to_string()], value)));
             }
+            // Not set, and without it nothing is bounded.
+            Json::Null => {}
             value => rows.push(row(&path, value)),
         }
     }
@@ -71,8 +73,15 @@ pub(super) fn time_shown<S: Serializer>(duration: &Duration, output: S) -> Resul
 }
 
 pub(super) fn limits_shown<S: Serializer>(limits: &Limits, output: S) -> Result<S::Ok, S::Error> {
-    let Limits { time_limit, memory } = limits;
-    serde_json::json!({ "time_limit": show_duration(*time_limit), "memory": size(*memory) }).serialize(output)
+    let Limits { time_limit, memory, soft_time_limit, operations } = limits;
+    let mut shown = serde_json::json!({ "time_limit": show_duration(*time_limit), "memory": size(*memory) });
+    if let Some(limit) = soft_time_limit {
+        shown["soft_time_limit"] = show_duration(*limit).into();
+    }
+    if let Some(most) = operations {
+        shown["operations"] = (*most).into();
+    }
+    shown.serialize(output)
 }
 
 pub(super) fn tokens_shown<S: Serializer>(tokens: &[Token], output: S) -> Result<S::Ok, S::Error> {

@@ -101,7 +101,8 @@ fn options(options: &Options) -> Value {
     json!({
         "queue": options.queue,
         "priority": options.priority,
-        "time_limit": show_duration(options.time_limit),
+        "time_limit": options.time_limit.map(show_duration),
+        "soft_time_limit": options.soft_time_limit.map(show_duration),
         "ignore_result": options.ignore_result,
         "max_retries": options.max_retries,
         "autoretry": options.autoretry,

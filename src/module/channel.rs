@@ -3,7 +3,7 @@
 use rhai::{Dynamic, Map, Module};
 
 use super::{add, plain, wrong};
-use crate::script::{Host, HostError, Native, SocketHost, host, to_json};
+use crate::script::{Host, HostError, Native, SocketHost, host, outside, to_json};
 
 pub(super) fn module(global: &mut Module) -> Module {
     let mut module = Module::new();
@@ -23,7 +23,7 @@ pub(super) fn module(global: &mut Module) -> Module {
         "Sends one text frame, a map as JSON: `send(#{ message: \"hi\" })`.",
         |message: Dynamic| -> Native<()> {
             let frame = frame(&message)?;
-            with_socket("send", |socket| socket.send(frame))
+            with_socket("send", |socket| socket.send(frame.clone()))
         },
     );
     add(
@@ -46,13 +46,14 @@ fn group_send(group: &str, event: Map) -> Native<()> {
     if !event.get("type").is_some_and(Dynamic::is_string) {
         return Err(wrong("ValueError", "`group_send`: an event is a map with a `type`, as in `chat.message`"));
     }
-    Ok(host.group_send(group, plain(&Dynamic::from(event))?)?)
+    let event: serde_json::Value = plain(&Dynamic::from(event))?;
+    Ok(outside(|| host.group_send(group, event.clone()))?)
 }
 
 fn with_socket(what: &str, ask: impl FnOnce(&dyn SocketHost) -> Result<(), HostError>) -> Native<()> {
     let host = host(what)?;
     let socket = Host::socket(&*host).ok_or_else(|| HostError::not_here(what, host.place()))?;
-    Ok(ask(socket)?)
+    Ok(outside(|| ask(socket))?)
 }
 
 fn close(code: i64) -> Native<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rhai::{Dynamic, Module};
 
 use super::{add, wrong};
-use crate::script::{Native, duration_of, from_json, host, to_json};
+use crate::script::{Native, duration_of, from_json, host, outside, to_json};
 use crate::task;
 
 /// The longest name of a value or a lock, in bytes.
@@ -56,7 +56,10 @@ pub(super) fn module() -> Module {
         &mut module,
         "delete(key: string) -> bool",
         "Deletes; false when there was none: `kv::delete(\"visits\")`.",
-        |key: &str| -> Native<bool> { Ok(host("kv::delete")?.kv_delete(name(key)?, None)?) },
+        |key: &str| -> Native<bool> {
+            let (host, key) = (host("kv::delete")?, name(key)?);
+            Ok(outside(|| host.kv_delete(key, None))?)
+        },
     );
     add(
         &mut module,
@@ -69,32 +72,37 @@ pub(super) fn module() -> Module {
         "unlock(key: string, token: string) -> bool",
         "Gives a lock back; false when it was not yours any more: `kv::unlock(\"report\", token)`.",
         |key: &str, token: &str| -> Native<bool> {
-            Ok(host("kv::unlock")?.kv_delete(&lock_key(key)?, Some(task::to_json(&token)))?)
+            let (host, key) = (host("kv::unlock")?, lock_key(key)?);
+            Ok(outside(|| host.kv_delete(&key, Some(task::to_json(&token))))?)
         },
     );
     module
 }
 
 fn get(key: &str, default: Dynamic) -> Native<Dynamic> {
-    match host("kv::get")?.kv_get(name(key)?)? {
+    let (host, key) = (host("kv::get")?, name(key)?);
+    match outside(|| host.kv_get(key))? {
         Some(json) => Ok(from_json(json.get())?),
         None => Ok(default),
     }
 }
 
 fn set(key: &str, value: &Dynamic, ttl: Option<Duration>) -> Native<()> {
-    host("kv::set")?.kv_set(name(key)?, to_json(value)?, ttl, false)?;
+    let (host, key, value) = (host("kv::set")?, name(key)?, to_json(value)?);
+    outside(|| host.kv_set(key, value.clone(), ttl, false))?;
     Ok(())
 }
 
 fn incr(key: &str, by: i64) -> Native<i64> {
-    Ok(host("kv::incr")?.kv_incr(name(key)?, by)?)
+    let (host, key) = (host("kv::incr")?, name(key)?);
+    Ok(outside(|| host.kv_incr(key, by))?)
 }
 
 fn lock(key: &str, ttl: Dynamic) -> Native<Dynamic> {
     let host = host("kv::lock")?;
     let token = uuid::Uuid::new_v4().to_string();
-    let taken = host.kv_set(&lock_key(key)?, task::to_json(&token), Some(lifetime(&ttl, "kv::lock")?), true)?;
+    let (key, ttl) = (lock_key(key)?, lifetime(&ttl, "kv::lock")?);
+    let taken = outside(|| host.kv_set(&key, task::to_json(&token), Some(ttl), true))?;
     Ok(if taken { token.into() } else { Dynamic::UNIT })
 }
 

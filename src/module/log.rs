@@ -3,15 +3,22 @@
 use rhai::{Dynamic, Module};
 
 use super::add;
-use crate::script::{Level, Native, host};
+use crate::script::{Level, Native, brief, host, outside};
+
+/// More of a line no host keeps, in bytes.
+const MAX_LINE: usize = 16 << 10;
 
 pub(super) fn module(global: &mut Module) -> Module {
     let mut module = Module::new();
     for (name, level) in [("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)] {
         let signature = format!("{name}(text: any)");
         let say = move |text: Dynamic| -> Native<()> {
-            host(name)?.log(level, &text.to_string());
-            Ok(())
+            let host = host(name)?;
+            let text = brief(&text, MAX_LINE);
+            Ok(outside(|| {
+                host.log(level, &text);
+                Ok(())
+            })?)
         };
         add(&mut module, &signature, &format!("Keeps a line in the run's log: `log::{name}(\"half done\")`."), say);
         add(global, &signature, &format!("Keeps a line in the run's log: `{name}(\"half done\")`."), say);

@@ -21,7 +21,7 @@ use rhai::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::script::{HostError, Native, to_json};
+use crate::script::{HostError, Native, brief, to_json};
 
 /// Registers every native module with `engine`.
 pub fn register(engine: &mut Engine) {
@@ -99,7 +99,7 @@ fn number(value: &Dynamic, what: &str) -> Native<f64> {
         .or_else(|_| value.as_float())
         .ok()
         .filter(|number| number.is_finite())
-        .ok_or_else(|| wrong("TypeError", format!("{what} must be a number, not {value}")))
+        .ok_or_else(|| wrong("TypeError", format!("{what} must be a number, not {}", brief(value, 60))))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rhai::{Array, Dynamic, Map, Module};
 use serde_json::Value;
 
 use super::{add, plain, time, wrong};
-use crate::script::{Fields, Native, Submission, host};
+use crate::script::{Fields, Native, Submission, host, outside};
 use crate::task::{TaskId, Timestamp};
 
 const KNOWN: [&str; 8] = ["kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
@@ -50,7 +50,7 @@ fn submit(what: &str, name: &str, args: Array, options: Map) -> Native<String> {
         id: id(&fields).map_err(bad)?,
         max_retries: fields.retries("max_retries").map_err(bad)?.map(|count| count.unwrap_or(u32::MAX)),
     };
-    Ok(host.submit(submission)?.to_string())
+    Ok(outside(|| host.submit(submission.clone()))?.to_string())
 }
 
 fn kwargs(fields: &Fields) -> Result<Native<serde_json::Map<String, Value>>, String> {

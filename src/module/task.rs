@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Map, Module};
 
 use super::{add, number, wrong};
-use crate::script::{self, Fields, HostError, Native, TaskFacts, from_json, host};
+use crate::script::{self, Fields, HostError, Native, TaskFacts, from_json, host, outside};
 use crate::task::TaskId;
 
 /// The most of a note that is kept, in bytes; the rest is cut.
@@ -27,7 +27,10 @@ pub(super) fn module() -> Module {
         &mut module,
         "is_revoked() -> bool",
         "Whether somebody wants it to end, and leaves it to the script how: `task::is_revoked()`.",
-        || -> Native<bool> { Ok(host("task::is_revoked")?.is_revoked()?) },
+        || -> Native<bool> {
+            let host = host("task::is_revoked")?;
+            Ok(outside(|| host.is_revoked())?)
+        },
     );
     add(
         &mut module,
@@ -88,12 +91,18 @@ fn facts_functions(module: &mut Module) {
 
 fn facts(what: &str) -> Native<Arc<TaskFacts>> {
     let host = host(what)?;
+    // Kept by the host.
+    let _ = outside(|| {
+        host.task();
+        Ok(())
+    });
     host.task().ok_or_else(|| HostError::not_here(what, host.place()).into())
 }
 
 fn progress(done: &Dynamic, total: &Dynamic, note: Option<String>) -> Native<()> {
     let (done, total) = (number(done, "`done` of `task::progress`")?, number(total, "`total` of `task::progress`")?);
-    Ok(host("task::progress")?.progress(done, total, note)?)
+    let host = host("task::progress")?;
+    Ok(outside(|| host.progress(done, total, note.clone()))?)
 }
 
 fn retry(options: Map) -> Native<()> {

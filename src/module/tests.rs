@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::register;
 use crate::script::{
-    Broken, Call, Host, HostError, Level, Pool, Roots, Script, SocketHost, Submission, TaskFacts, engine,
+    Broken, Call, Host, HostError, Level, Limits, Pool, Roots, Script, SocketHost, Submission, TaskFacts, engine,
 };
 use crate::task::{Failure, Json, Outcome, TaskId, to_json};
 
@@ -25,12 +25,12 @@ pub(super) fn fails(script: &str) -> Failure {
 /// A place where scripts run.
 pub(super) struct Room {
     witness: Arc<Witness>,
-    time_limit: Duration,
+    limits: Limits,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { witness: Arc::default(), time_limit: Duration::from_secs(60) }
+        Self { witness: Arc::default(), limits: Limits { time_limit: Duration::from_secs(60), ..Limits::default() } }
     }
 }
 
@@ -48,7 +48,7 @@ impl Room {
     }
 
     pub(super) fn with_time_limit(self, time_limit: Duration) -> Self {
-        Self { time_limit, ..self }
+        Self { limits: Limits { time_limit, ..self.limits }, ..self }
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
@@ -89,9 +89,14 @@ impl Room {
             arguments: Box::new(|| Ok(vec![])),
             this: None,
             host: self.witness.clone(),
-            time_limit: self.time_limit,
+            limits: self.limits,
         };
-        Pool::new(Arc::new(equipped), "test", 1).start(call).finished.blocking_recv().unwrap().outcome
+        Pool::new(Arc::new(equipped), "test", 1, self.limits.memory)
+            .start(call)
+            .finished
+            .blocking_recv()
+            .unwrap()
+            .outcome
     }
 }
 

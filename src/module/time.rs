@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 use rhai::{Dynamic, Module};
 
 use super::{add, number, wrong};
-use crate::script::{HostError, Native, duration_of, host, pause};
+use crate::script::{HostError, Native, brief, duration_of, host, pause};
 use crate::task::Timestamp;
 
 pub(super) fn module(global: &mut Module) -> Module {
@@ -51,7 +51,7 @@ fn sleep(time: Dynamic) -> Native<()> {
         return Err(HostError::not_here("sleep", host.place()).into());
     }
     let wait = duration_of(&time);
-    pause(wait.ok_or_else(|| wrong("ValueError", format!("`sleep`: {time} is no time to wait")))?)
+    pause(wait.ok_or_else(|| wrong("ValueError", format!("`sleep`: {} is no time to wait", brief(&time, 60))))?)
 }
 
 /// The instant so many seconds after 1970; `None` when no calendar reaches it.

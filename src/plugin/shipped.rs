@@ -1,13 +1,12 @@
 //! The tasks in this repository's own `tasks/`, run by the real engine and pool.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Catalog, Loader};
-use crate::script::{Call, Host, HostError, Level, Pool, SocketHost, Submission, TaskFacts, from_json};
-use crate::task::{Json, Outcome, TaskId, to_json};
+use crate::script::{Call, Host, HostError, Level, Limits, Pool, from_json};
+use crate::task::{Outcome, to_json};
 
 /// Remembers what the script said.
 #[derive(Default)]
@@ -19,39 +18,12 @@ impl Host for Listener {
     fn place(&self) -> &'static str {
         "a test"
     }
-    fn task(&self) -> Option<Arc<TaskFacts>> {
-        None
-    }
-    fn socket(&self) -> Option<&dyn SocketHost> {
-        None
-    }
-    fn may_sleep(&self) -> bool {
-        false
-    }
     fn log(&self, _level: Level, text: &str) {
         self.said.lock().unwrap().push(text.to_owned());
     }
     fn progress(&self, done: f64, total: f64, _note: Option<String>) -> Result<(), HostError> {
         self.said.lock().unwrap().push(format!("{done}/{total}"));
         Ok(())
-    }
-    fn submit(&self, _submission: Submission) -> Result<TaskId, HostError> {
-        Err(HostError::not_here("delay", self.place()))
-    }
-    fn group_send(&self, _group: &str, _event: Value) -> Result<(), HostError> {
-        Err(HostError::not_here("group_send", self.place()))
-    }
-    fn kv_get(&self, _key: &str) -> Result<Option<Json>, HostError> {
-        Err(HostError::not_here("kv::get", self.place()))
-    }
-    fn kv_set(&self, _: &str, _: Json, _: Option<Duration>, _: bool) -> Result<bool, HostError> {
-        Err(HostError::not_here("kv::set", self.place()))
-    }
-    fn kv_incr(&self, _key: &str, _by: i64) -> Result<i64, HostError> {
-        Err(HostError::not_here("kv::incr", self.place()))
-    }
-    fn kv_delete(&self, _key: &str, _expected: Option<Json>) -> Result<bool, HostError> {
-        Err(HostError::not_here("kv::delete", self.place()))
     }
 }
 
@@ -74,9 +46,10 @@ fn run(task: &str, args: Value) -> (Value, Vec<String>) {
         arguments: Box::new(move || Ok(args.iter().map(|arg| from_json(to_json(arg).get()).unwrap()).collect())),
         this: None,
         host: listener.clone(),
-        time_limit: Duration::from_secs(60),
+        limits: Limits::default(),
     };
-    let finished = Pool::new(loader.engine(), "test", 1).start(call).finished.blocking_recv().unwrap();
+    let finished =
+        Pool::new(loader.engine(), "test", 1, Limits::default().memory).start(call).finished.blocking_recv().unwrap();
     let Some(Outcome::Returned(result)) = finished.outcome else { panic!("{:?}", finished.outcome) };
     let said = listener.said.lock().unwrap().clone();
     (serde_json::from_str(result.get()).unwrap(), said)

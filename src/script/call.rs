@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
 
 use super::limit::{self, Ending, Stop, StopReason};
-use super::{Call, Finished, Script, failure, to_json, value};
+use super::{Call, Finished, Limits, Script, failure, to_json, value};
 use crate::task::{Failure, Json, Outcome, show_duration};
 
 /// Runs `call` to its end, whatever that is.
 pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
     let began = Instant::now();
-    let Call { script, function, arguments, mut this, host, time_limit } = call;
+    let Call { script, function, arguments, mut this, host, limits } = call;
     if let Some(reason) = stop.reason() {
         return Finished { outcome: stopped(reason), this, took: Duration::ZERO };
     }
-    let entered = limit::enter(began.checked_add(time_limit), stop.clone(), Some(host.clone()));
+    let entered = limit::enter(&limits, stop.clone(), Some(host.clone()));
     // Nothing that a panic leaves half done is used again but `this`, a value of the script's own making.
     let done = catch_unwind(AssertUnwindSafe(|| {
         host.started();
@@ -25,7 +25,7 @@ pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
     }))
     .unwrap_or_else(|panic| Err(failure::panicked(&*panic, &*host)));
     let outcome = match entered.ending() {
-        Some(ending) => ended(ending, done, time_limit),
+        Some(ending) => ended(ending, done, &limits),
         None => Some(done.map_or_else(Outcome::Raised, Outcome::Returned)),
     };
     drop(entered);
@@ -34,18 +34,32 @@ pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
 }
 
 /// The ending counts, not what the script made of it: it may have caught what a callback wrapped.
-fn ended(ending: Ending, done: Result<Json, Failure>, time_limit: Duration) -> Option<Outcome> {
+fn ended(ending: Ending, done: Result<Json, Failure>, limits: &Limits) -> Option<Outcome> {
     let traceback = done.err().and_then(|failure| failure.traceback);
+    let over = |why: Failure| Some(Outcome::OverLimit(Failure { traceback: traceback.clone(), ..why }));
     match ending {
         Ending::Stopped(reason) => stopped(reason),
         Ending::TimedOut => {
-            let limit = show_duration(time_limit);
+            let limit = show_duration(limits.time_limit);
             let message = format!("the time limit of {limit} was exceeded");
-            let why = Failure::new("billiard.exceptions", "TimeLimitExceeded", message);
-            Some(Outcome::TimedOut(Failure { traceback, ..why }))
+            over(Failure::new("billiard.exceptions", "TimeLimitExceeded", message))
+        }
+        Ending::OutOfMemory => {
+            let message = format!(
+                "the memory limit of {} was exceeded; `memory` under `[limits]` in umbel.toml raises it",
+                limits.memory
+            );
+            over(Failure::builtin("MemoryError", message))
+        }
+        Ending::OutOfOperations => {
+            let most = limits.operations.unwrap_or_default();
+            let message = format!(
+                "the limit of {most} operations was exceeded; `operations` under `[limits]` in umbel.toml raises it"
+            );
+            over(Failure::new("umbel.exceptions", "OperationLimitExceeded", message))
         }
         Ending::Retry { countdown, max_retries, reason } => {
-            let why = Failure { traceback, ..failure::retry(reason) };
+            let why = Failure { traceback: traceback.clone(), ..failure::retry(reason) };
             Some(Outcome::RetryAsked { countdown, max_retries, why })
         }
     }

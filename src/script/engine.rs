@@ -7,20 +7,15 @@ use super::{Level, limit};
 
 /// The deepest that functions may call each other. rhai's default differs between debug and release builds.
 ///
-/// With [`STACK`] a script meets this long before the thread's stack ends, which would end the process.
+/// A script meets this long before its thread's stack ends, which would end the process.
 const CALL_LEVELS: usize = 128;
 
 /// The deepest that an expression may be nested at module level, and in a function. rhai's default differs too.
 const EXPRESSION_DEPTH: (usize, usize) = (64, 32);
 
-/// The stack of a thread that runs scripts, in bytes. It is only reserved, not used, until a script nests deeply.
-///
-/// The deepest calls of the deepest expressions take up to 24 MiB in a debug build, a fraction of it in a release.
-pub(super) const STACK: usize = 48 << 20;
-
 /// An engine with the limits that every script has, without native modules of ours.
 ///
-/// Sizes of values are not limited here: rhai would measure an array anew at each `push`.
+/// Sizes of values are not limited by rhai, which would measure an array anew at each `push`, but by `memory`.
 pub fn engine() -> Engine {
     let mut engine = Engine::new();
     engine
@@ -36,6 +31,7 @@ pub fn engine() -> Engine {
             Some(line) => say(&format!("line {line}: {text}")),
             None => say(text),
         });
+    super::guarded::register(&mut engine);
     super::import::register_task(&mut engine);
     engine
 }

@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
-use super::{Host, HostError, Script, to_json};
+use super::{Host, HostError, Script, brief, to_json};
 use crate::task::Failure;
 
 /// The longest message that is kept, in bytes; the rest is cut.
@@ -15,8 +15,15 @@ const MAX_CLASS: usize = 256;
 const MAX_FRAMES: usize = 20;
 
 /// The classes of `celery.exceptions` that a host names; its other ones are Python's builtins.
-const CELERY: [&str; 6] =
-    ["Ignore", "MaxRetriesExceededError", "NotRegistered", "QueueNotFound", "Reject", "TaskRevokedError"];
+const CELERY: [&str; 7] = [
+    "Ignore",
+    "MaxRetriesExceededError",
+    "NotRegistered",
+    "QueueNotFound",
+    "Reject",
+    "SoftTimeLimitExceeded",
+    "TaskRevokedError",
+];
 
 impl From<HostError> for Box<EvalAltResult> {
     fn from(error: HostError) -> Self {
@@ -126,9 +133,9 @@ pub(super) fn retry(mut reason: String) -> Failure {
 
 fn thrown(value: Dynamic) -> Failure {
     let Some(map) = value.as_map_ref().ok().map(|map| map.clone()) else {
-        return Failure::builtin("RuntimeError", value.to_string());
+        return Failure::builtin("RuntimeError", shown(&value));
     };
-    let text = |name: &str| map.get(name).map(ToString::to_string).filter(|text| !text.is_empty());
+    let text = |name: &str| map.get(name).map(shown).filter(|text| !text.is_empty());
     let message = text("message").or_else(|| text("exc_message"));
     if let Some(exc_type) = text("exc_type") {
         let exc_module = text("exc_module").unwrap_or_else(|| "builtins".to_owned());
@@ -138,8 +145,13 @@ fn thrown(value: Dynamic) -> Failure {
     if let (Some(variant), Some(message)) = (text("error"), &message) {
         return Failure::builtin(class(&variant, message), message);
     }
-    let shown = message.or_else(|| to_json(&value).ok().map(|json| json.get().to_owned()));
-    Failure::builtin("RuntimeError", shown.unwrap_or_else(|| value.to_string()))
+    let text = message.or_else(|| to_json(&value).ok().map(|json| json.get().to_owned()));
+    Failure::builtin("RuntimeError", text.unwrap_or_else(|| shown(&value)))
+}
+
+// A little more than is kept, so that it is seen where it was cut.
+fn shown(value: &Dynamic) -> String {
+    brief(value, MAX_MESSAGE + 4)
 }
 
 /// `signature` is what rhai makes of a call: `add (i64, map)`.

@@ -95,7 +95,7 @@ pub fn duration_of(value: &Dynamic) -> Option<Duration> {
 }
 
 fn shown(value: &Dynamic) -> String {
-    let text: String = value.to_string().chars().take(60).collect();
+    let text = super::brief(value, 60);
     if value.is_string() {
         format!("\"{text}\"")
     } else if value.is_unit() {

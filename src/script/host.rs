@@ -90,30 +90,51 @@ pub trait SocketHost: Send + Sync {
     fn group_discard(&self, group: &str) -> Result<(), HostError>;
 }
 
-/// What any running script may ask. Calls may block the script's thread, never longer than its deadline.
+/// What any running script may ask. Calls may block the script's thread, never longer than its deadline. What a host
+/// does not say it can do, it refuses.
 pub trait Host: Send + Sync {
     /// The script begins on its thread now.
     fn started(&self) {}
     /// Who is asking, for error texts: "a task", "a consumer".
     fn place(&self) -> &'static str;
     /// The task it runs for; `None` for a consumer.
-    fn task(&self) -> Option<Arc<TaskFacts>>;
+    fn task(&self) -> Option<Arc<TaskFacts>> {
+        None
+    }
     /// The socket it runs for; `None` for a task.
-    fn socket(&self) -> Option<&dyn SocketHost>;
+    fn socket(&self) -> Option<&dyn SocketHost> {
+        None
+    }
     /// Whether it may sleep: consumers must not hold their threads.
-    fn may_sleep(&self) -> bool;
+    fn may_sleep(&self) -> bool {
+        false
+    }
     /// Somebody asked that the task ends. It need not: it is stopped only when that was asked for too.
     fn is_revoked(&self) -> Result<bool, HostError> {
         Ok(false)
     }
     fn log(&self, level: Level, text: &str);
-    fn progress(&self, done: f64, total: f64, note: Option<String>) -> Result<(), HostError>;
+    fn progress(&self, _done: f64, _total: f64, _note: Option<String>) -> Result<(), HostError> {
+        Err(HostError::not_here("task::progress", self.place()))
+    }
     /// Sends a task and returns its id at once.
-    fn submit(&self, submission: Submission) -> Result<TaskId, HostError>;
+    fn submit(&self, _submission: Submission) -> Result<TaskId, HostError> {
+        Err(HostError::not_here("delay", self.place()))
+    }
     /// Sends `event`, a map with a `type`, to every socket of `group`.
-    fn group_send(&self, group: &str, event: Value) -> Result<(), HostError>;
-    fn kv_get(&self, key: &str) -> Result<Option<Json>, HostError>;
-    fn kv_set(&self, key: &str, value: Json, ttl: Option<Duration>, only_new: bool) -> Result<bool, HostError>;
-    fn kv_incr(&self, key: &str, by: i64) -> Result<i64, HostError>;
-    fn kv_delete(&self, key: &str, expected: Option<Json>) -> Result<bool, HostError>;
+    fn group_send(&self, _group: &str, _event: Value) -> Result<(), HostError> {
+        Err(HostError::not_here("group_send", self.place()))
+    }
+    fn kv_get(&self, _key: &str) -> Result<Option<Json>, HostError> {
+        Err(HostError::not_here("kv::get", self.place()))
+    }
+    fn kv_set(&self, _key: &str, _value: Json, _ttl: Option<Duration>, _only_new: bool) -> Result<bool, HostError> {
+        Err(HostError::not_here("kv::set", self.place()))
+    }
+    fn kv_incr(&self, _key: &str, _by: i64) -> Result<i64, HostError> {
+        Err(HostError::not_here("kv::incr", self.place()))
+    }
+    fn kv_delete(&self, _key: &str, _expected: Option<Json>) -> Result<bool, HostError> {
+        Err(HostError::not_here("kv::delete", self.place()))
+    }
 }

@@ -1,21 +1,23 @@
-//! When a running script must end: its time is over, someone stops it, or it asked to be retried.
+//! When a running script must end: it used up what it may use, someone stops it, or it asked to be retried.
 //!
 //! What is known of the running script lies in its thread. rhai's own count of operations cannot serve, because a
 //! callback (`map`, `sort`) runs on a copy of it; nor can a returned error alone, because `try` catches it once a
 //! callback has wrapped it. So an ending is remembered here, and every later operation meets it again.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rhai::{Dynamic, EvalAltResult, Position};
+use tokio::sync::Notify;
 
-use super::{Host, HostError, Native};
+use super::{Host, HostError, Limits, Native, memory};
 
-/// Operations between two looks at the clock and at the stop flag (a power of two): looking each time costs twice
+/// Operations between two looks at the clock and at the stop flag: looking each time costs twice
 /// as much as the script itself.
-const LOOK_EVERY: u32 = 64;
+const LOOK_EVERY: u64 = 64;
 
 /// Why a running script is stopped from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ struct Shared {
     // Holds no data: it only keeps a stop from slipping in between a sleeper's look and its sleep.
     sleep: Mutex<()>,
     wake: Condvar,
+    /// Wakes who waits for an answer.
+    stopped: Notify,
 }
 
 const WAITING: u8 = 0;
@@ -48,6 +52,7 @@ impl Stop {
             begun: AtomicU8::new(WAITING),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
+            stopped: Notify::new(),
         };
         Self(Arc::new(shared))
     }
@@ -62,6 +67,19 @@ impl Stop {
         let _ = self.0.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
         drop(self.0.sleep.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.wake.notify_all();
+        self.0.stopped.notify_waiters();
+    }
+
+    async fn stopped(&self) {
+        loop {
+            // Listen before looking: a stop between the two would otherwise wake nobody.
+            let mut stopped = std::pin::pin!(self.0.stopped.notified());
+            stopped.as_mut().enable();
+            if self.reason().is_some() {
+                return;
+            }
+            stopped.await;
+        }
     }
 
     pub(super) fn reason(&self) -> Option<StopReason> {
@@ -102,14 +120,23 @@ impl Stop {
 #[derive(Debug, Clone)]
 pub(super) enum Ending {
     TimedOut,
+    OutOfMemory,
+    OutOfOperations,
     Stopped(StopReason),
     Retry { countdown: Option<Duration>, max_retries: Option<u32>, reason: String },
 }
 
 struct Current {
-    operations: Cell<u32>,
+    operations: Cell<u64>,
+    /// The operation at which the clock is looked at again; 0 is each.
+    look_at: Cell<u64>,
+    most_operations: Cell<u64>,
+    /// What the thread may hold, as [`memory::held`] counts it.
+    most_memory: Cell<isize>,
     ended: Cell<bool>,
     deadline: Cell<Option<Instant>>,
+    /// `None` where there is none, and once it was told.
+    soft_deadline: Cell<Option<Instant>>,
     ending: RefCell<Option<Ending>>,
     stop: RefCell<Option<Stop>>,
     host: RefCell<Option<Arc<dyn Host>>>,
@@ -119,8 +146,12 @@ thread_local! {
     static CURRENT: Current = const {
         Current {
             operations: Cell::new(0),
+            look_at: Cell::new(0),
+            most_operations: Cell::new(u64::MAX),
+            most_memory: Cell::new(isize::MAX),
             ended: Cell::new(false),
             deadline: Cell::new(None),
+            soft_deadline: Cell::new(None),
             ending: RefCell::new(None),
             stop: RefCell::new(None),
             host: RefCell::new(None),
@@ -132,11 +163,17 @@ thread_local! {
 pub(super) struct Entered;
 
 /// Begins a script on this thread. Without `host` it is a module level, which has nobody to ask.
-pub(super) fn enter(deadline: Option<Instant>, stop: Stop, host: Option<Arc<dyn Host>>) -> Entered {
+pub(super) fn enter(limits: &Limits, stop: Stop, host: Option<Arc<dyn Host>>) -> Entered {
+    let now = Instant::now();
+    let memory = isize::try_from(limits.memory.as_u64()).unwrap_or(isize::MAX);
     CURRENT.with(|current| {
         current.operations.set(0);
+        current.look_at.set(LOOK_EVERY);
+        current.most_operations.set(limits.operations.unwrap_or(u64::MAX));
+        current.most_memory.set(memory::held().saturating_add(memory));
         current.ended.set(false);
-        current.deadline.set(deadline);
+        current.deadline.set(now.checked_add(limits.time_limit));
+        current.soft_deadline.set(limits.soft_time_limit.and_then(|limit| now.checked_add(limit)));
         current.ending.replace(None);
         current.stop.replace(Some(stop));
         current.host.replace(host);
@@ -155,7 +192,10 @@ impl Drop for Entered {
     fn drop(&mut self) {
         CURRENT.with(|current| {
             current.ended.set(false);
+            current.most_operations.set(u64::MAX);
+            current.most_memory.set(isize::MAX);
             current.deadline.set(None);
+            current.soft_deadline.set(None);
             current.ending.replace(None);
             current.stop.replace(None);
             // Dropped outside the borrow: a host may do anything when it goes.
@@ -173,6 +213,8 @@ impl Current {
         let stopped = self.stop.borrow().as_ref().and_then(Stop::reason);
         let ending = match stopped {
             Some(reason) => Ending::Stopped(reason),
+            None if memory::held() > self.most_memory.get() => Ending::OutOfMemory,
+            None if self.operations.get() > self.most_operations.get() => Ending::OutOfOperations,
             None if self.deadline.get().is_some_and(|deadline| Instant::now() >= deadline) => Ending::TimedOut,
             None => return false,
         };
@@ -184,19 +226,43 @@ impl Current {
         if !self.ended.replace(true) {
             self.ending.replace(Some(ending));
         }
+        self.look_at.set(0);
+    }
+
+    fn step(&self) -> bool {
+        let operations = self.operations.get() + 1;
+        self.operations.set(operations);
+        if operations < self.look_at.get()
+            && operations <= self.most_operations.get()
+            && memory::held() <= self.most_memory.get()
+        {
+            return false;
+        }
+        self.look_at.set(operations + LOOK_EVERY);
+        self.must_end()
     }
 }
 
 /// The engine's `on_progress`.
 pub(super) fn progress(_operations: u64) -> Option<Dynamic> {
-    CURRENT.with(|current| {
-        let operations = current.operations.get().wrapping_add(1);
-        current.operations.set(operations);
-        if !operations.is_multiple_of(LOOK_EVERY) && !current.ended.get() {
-            return None;
-        }
-        current.must_end().then_some(Dynamic::UNIT)
-    })
+    CURRENT.with(Current::step).then_some(Dynamic::UNIT)
+}
+
+/// One step of a native function's own loop: it counts as an operation of the script.
+///
+/// # Errors
+/// The script on this thread must end.
+pub fn step() -> Native<()> {
+    if CURRENT.with(Current::step) { Err(terminated()) } else { Ok(()) }
+}
+
+/// To be asked before so many bytes are taken at once.
+///
+/// # Errors
+/// The script on this thread has no such room left, and ends.
+pub fn reserve(bytes: usize) -> Native<()> {
+    let room = CURRENT.with(|current| current.most_memory.get()).saturating_sub(memory::held());
+    if isize::try_from(bytes).is_ok_and(|bytes| bytes <= room) { Ok(()) } else { Err(end(Ending::OutOfMemory)) }
 }
 
 /// Ends the running script in a way that it cannot catch. The first ending counts.
@@ -217,22 +283,57 @@ pub fn retry(countdown: Option<Duration>, max_retries: Option<u32>, reason: Stri
 /// Whom the running script may ask on behalf of `what`, the name of the native function that asks.
 ///
 /// # Errors
-/// At module level there is nobody to ask.
+/// At module level there is nobody to ask. `SoftTimeLimitExceeded` once that time is over, and once only.
 pub fn host(what: &str) -> Native<Arc<dyn Host>> {
-    current_host().ok_or_else(|| {
+    let host = current_host().ok_or_else(|| {
         let why = format!(
             "`{what}` works only while a function runs; this line is outside of one and is evaluated once, when the \
              file is loaded"
         );
-        HostError::new("RuntimeError", why).into()
-    })
+        Box::<EvalAltResult>::from(HostError::new("RuntimeError", why))
+    })?;
+    tell_soft_limit()?;
+    Ok(host)
+}
+
+fn tell_soft_limit() -> Native<()> {
+    let over = |deadline: &Instant| Instant::now() >= *deadline;
+    match CURRENT.with(|current| current.soft_deadline.get()).filter(over) {
+        None => Ok(()),
+        Some(_) => {
+            CURRENT.with(|current| current.soft_deadline.set(None));
+            let why = "the soft time limit was exceeded; tidy up and end";
+            Err(HostError::new("SoftTimeLimitExceeded", why).into())
+        }
+    }
 }
 
 pub(super) fn current_host() -> Option<Arc<dyn Host>> {
     CURRENT.with(|current| {
         // What a host does may take long: the clock is read again at the operation after it.
-        current.operations.set(LOOK_EVERY - 1);
+        current.look_at.set(0);
         current.host.borrow().clone()
+    })
+}
+
+/// Waits for what a host asked for on behalf of the script on this thread, but not after the script must end.
+/// `None` then; what was asked for may be done all the same.
+///
+/// Never on a thread of the runtime, which would panic.
+pub fn wait_for<T>(runtime: &tokio::runtime::Handle, answer: impl Future<Output = T>) -> Option<T> {
+    let (deadline, stop) = CURRENT.with(|current| (current.deadline.get(), current.stop.borrow().clone()));
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            () = async { if let Some(stop) = &stop { stop.stopped().await } else { std::future::pending().await } } => None,
+            () = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            } => None,
+        }
     })
 }
 
@@ -252,16 +353,15 @@ pub fn go_on() -> Native<()> {
 /// Lets the script on this thread sleep.
 ///
 /// # Errors
-/// It must end: it was stopped, or its time was over before it had slept enough.
+/// It must end: it was stopped, or its time was over before it had slept enough. `SoftTimeLimitExceeded` when that
+/// time came first.
 pub fn pause(wait: Duration) -> Native<()> {
-    let (deadline, stop) = CURRENT.with(|current| (current.deadline.get(), current.stop.borrow().clone()));
-    let wake = Instant::now().checked_add(wait);
-    let until = match (wake, deadline) {
-        (Some(wake), Some(deadline)) => wake.min(deadline),
-        (wake, deadline) => wake.or(deadline).unwrap_or_else(Instant::now),
-    };
-    if let Some(stop) = stop {
+    let (deadlines, stop) =
+        CURRENT.with(|current| ([current.deadline.get(), current.soft_deadline.get()], current.stop.borrow().clone()));
+    let until = deadlines.into_iter().flatten().chain(Instant::now().checked_add(wait)).min();
+    if let (Some(stop), Some(until)) = (stop, until) {
         stop.sleep_until(until);
     }
-    go_on()
+    go_on()?;
+    tell_soft_limit()
 }

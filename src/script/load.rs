@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, FnAccess, Module, ParseErrorType, Position, Scope, Stmt};
 use sha2::{Digest, Sha256};
 
-use super::engine::STACK;
 use super::import::{Load, Loaded, Reads, Roots};
 use super::limit::{self, Ending, Stop};
-use super::{Broken, Function, Script, failure};
+use super::memory::stack_for;
+use super::{Broken, Function, Limits, Script, failure};
 
 /// The longest that the module levels of a file and of its imports may take together.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);
@@ -31,7 +31,9 @@ impl Script {
         let load = Load::new(roots, file, source);
         // A thread of its own, because who loads may stand on a small stack.
         let script = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("load".to_owned()).stack_size(STACK);
+            let thread = std::thread::Builder::new()
+                .name("load".to_owned())
+                .stack_size(stack_for(Limits::default().memory.as_u64()));
             match thread.spawn_scoped(scope, || read(engine, &load, file, source)) {
                 Ok(thread) => {
                     thread.join().unwrap_or_else(|_| broken("native code panicked while it was loaded".to_owned()))
@@ -45,7 +47,7 @@ impl Script {
 
 fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script, Broken> {
     let ast = compile(engine, file, source)?;
-    let entered = limit::enter(Instant::now().checked_add(LOAD_LIMIT), Stop::new(), None);
+    let entered = limit::enter(&Limits { time_limit: LOAD_LIMIT, ..Limits::default() }, Stop::new(), None);
     let module = evaluate(engine, &ast, load.clone());
     let ending = entered.ending();
     drop(entered);
@@ -117,6 +119,10 @@ pub(super) fn explain(error: EvalAltResult, ending: Option<&Ending>, file: &str,
     }
     let place = frames.last().map_or(file, |frame| frame.file.as_str());
     let message = match ending {
+        Some(Ending::OutOfMemory) => {
+            let limit = Limits::default().memory;
+            format!("the lines outside of functions took more than {limit} of memory: they run when the file is loaded")
+        }
         Some(_) => {
             let limit = crate::task::show_duration(LOAD_LIMIT);
             format!("the lines outside of functions took longer than {limit}: they run when the file is loaded")

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::{Declaration, Fields};
 use crate::task::Options;
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "queue",
     "priority",
     "time_limit",
+    "soft_time_limit",
     "ignore_result",
     "max_retries",
     "autoretry",
@@ -22,7 +23,7 @@ const KNOWN: [&str; 13] = [
 ];
 
 /// Options that are promised and refused until they do something.
-const LATER: [&str; 5] = ["rate_limit", "soft_time_limit", "track_started", "unique", "concurrency"];
+const LATER: [&str; 4] = ["rate_limit", "track_started", "unique", "concurrency"];
 
 /// Reads the options of `declaration`, and the function named by its `run`.
 ///
@@ -39,14 +40,11 @@ fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
     }
     fields.only(&KNOWN)?;
     let default = Options::default();
-    let time_limit = fields.duration("time_limit")?.unwrap_or(default.time_limit);
-    if time_limit.is_zero() {
-        return Err("`time_limit` must be more than nothing".to_owned());
-    }
     let options = Options {
         queue: fields.queue("queue")?.unwrap_or(default.queue),
         priority: fields.priority("priority")?.unwrap_or(default.priority),
-        time_limit,
+        time_limit: limit(fields, "time_limit")?,
+        soft_time_limit: limit(fields, "soft_time_limit")?,
         ignore_result: fields.truth("ignore_result")?.unwrap_or(default.ignore_result),
         max_retries: fields.retries("max_retries")?.unwrap_or(default.max_retries),
         autoretry: fields.truth("autoretry")?.unwrap_or(default.autoretry),
@@ -59,6 +57,13 @@ fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
         caps: default.caps,
     };
     Ok((options, fields.text("run")?))
+}
+
+fn limit(fields: &Fields, name: &str) -> Result<Option<Duration>, String> {
+    match fields.duration(name)? {
+        Some(Duration::ZERO) => Err(format!("`{name}` must be more than nothing")),
+        limit => Ok(limit),
+    }
 }
 
 /// Celery takes true for a factor of one second, or the factor.
@@ -82,8 +87,8 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let (options, run) = options(
-            r#"#{ queue: "io", priority: 3, time_limit: "30s", ignore_result: true, max_retries: 5, autoretry: true,
-                  retry_backoff: 2, retry_backoff_max: "1h", retry_jitter: false, default_retry_delay: 1.5,
+            r#"#{ queue: "io", priority: 3, time_limit: "30s", soft_time_limit: 20, ignore_result: true, max_retries: 5,
+                  autoretry: true, retry_backoff: 2, retry_backoff_max: "1h", retry_jitter: false, default_retry_delay: 1.5,
                   acks_late: false, expires: "1d", run: "get" }"#,
         )
         .unwrap();
@@ -91,7 +96,8 @@ mod tests {
         let expected = Options {
             queue: QueueName::parse("io").unwrap(),
             priority: Priority(3),
-            time_limit: Duration::from_secs(30),
+            time_limit: Some(Duration::from_secs(30)),
+            soft_time_limit: Some(Duration::from_secs(20)),
             ignore_result: true,
             max_retries: Some(5),
             autoretry: true,
@@ -101,7 +107,7 @@ mod tests {
             default_retry_delay: Duration::from_millis(1_500),
             acks_late: false,
             expires: Some(Duration::from_secs(86_400)),
-            caps: Default::default(),
+            ..Options::default()
         };
         assert_eq!((options, run.as_deref()), (expected, Some("get")));
     }
@@ -134,6 +140,7 @@ mod tests {
             ),
             ("#{ time_limit: -1 }", "`time_limit` must be a number of seconds"),
             ("#{ time_limit: 0 }", "`time_limit` must be more than nothing"),
+            ("#{ soft_time_limit: 0 }", "`soft_time_limit` must be more than nothing"),
             ("#{ max_retries: -1 }", "`max_retries` must be a number of retries, or () for no limit, not `-1`"),
             ("#{ autoretry: 1 }", "`autoretry` must be true or false, not `1`"),
             ("#{ expires: () }", "`expires` must be a number of seconds or a duration like \"30s\", not ()"),

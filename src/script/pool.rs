@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use rhai::Dynamic;
 use tokio::sync::oneshot;
 
-use super::engine::STACK;
 use super::limit::Stop;
-use super::{Host, Script, call};
+use super::memory::stack_for;
+use super::{Host, Limits, Script, call};
 use crate::task::{Failure, Outcome};
 
 /// Makes the arguments of a call, on the script's thread.
@@ -24,7 +25,8 @@ pub struct Call {
     /// What the script sees as `this`; `None` for tasks.
     pub this: Option<Dynamic>,
     pub host: Arc<dyn Host>,
-    pub time_limit: Duration,
+    /// Its memory is never more than that of the pool.
+    pub limits: Limits,
 }
 
 /// How a call ended.
@@ -53,6 +55,8 @@ impl Ticket {
 /// A fixed number of threads with explicit stacks that run calls in the order they come.
 pub struct Pool {
     queue: Arc<Queue>,
+    /// What the stacks are made for.
+    memory: ByteSize,
 }
 
 #[derive(Default)]
@@ -79,25 +83,27 @@ struct Job {
 }
 
 impl Pool {
-    /// Starts `threads` threads named after `name`. They end when the pool is dropped and the calls are done.
+    /// Starts `threads` threads named after `name`, for calls that hold up to `memory` bytes each. They end when the
+    /// pool is dropped and the calls are done.
     ///
     /// # Panics
     /// When the system gives no more threads.
-    pub fn new(engine: Arc<rhai::Engine>, name: &str, threads: usize) -> Self {
+    pub fn new(engine: Arc<rhai::Engine>, name: &str, threads: usize, memory: ByteSize) -> Self {
         let queue = Arc::<Queue>::default();
         for number in 1..=threads {
             let (queue, engine) = (queue.clone(), engine.clone());
             std::thread::Builder::new()
                 .name(format!("{name}-{number}"))
-                .stack_size(STACK)
+                .stack_size(stack_for(memory.as_u64()))
                 .spawn(move || queue.serve(&engine))
                 .expect("the system gives a thread");
         }
-        Self { queue }
+        Self { queue, memory }
     }
 
     /// Queues `call`. The queue is not bounded here: who claims bounds what it hands over.
-    pub fn start(&self, call: Call) -> Ticket {
+    pub fn start(&self, mut call: Call) -> Ticket {
+        call.limits.memory = call.limits.memory.min(self.memory);
         let (done, finished) = oneshot::channel();
         let stop = Stop::new();
         self.queue.push(Job { call, stop: stop.clone(), done });

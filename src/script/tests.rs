@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use rhai::{Dynamic, Engine};
-use serde_json::Value;
 
 use super::*;
-use crate::task::{Json, Outcome, TaskId};
+use crate::task::{Json, Outcome};
 use crate::watch::Snapshot;
 
 /// Answers nothing, and tells when the script has started.
@@ -29,51 +29,20 @@ impl Host for Nobody {
         "a test"
     }
 
-    fn task(&self) -> Option<Arc<TaskFacts>> {
-        None
-    }
-
-    fn socket(&self) -> Option<&dyn SocketHost> {
-        None
-    }
-
     fn may_sleep(&self) -> bool {
         true
     }
 
     fn log(&self, _level: Level, _text: &str) {}
 
-    fn progress(&self, _done: f64, _total: f64, _note: Option<String>) -> Result<(), HostError> {
-        Ok(())
-    }
-
-    fn submit(&self, _submission: Submission) -> Result<TaskId, HostError> {
-        Err(HostError::not_here("submit", self.place()))
-    }
-
-    fn group_send(&self, _group: &str, _event: Value) -> Result<(), HostError> {
-        Ok(())
-    }
-
-    fn kv_get(&self, _key: &str) -> Result<Option<Json>, HostError> {
-        Ok(None)
-    }
-
     fn kv_set(&self, _key: &str, _value: Json, _ttl: Option<Duration>, _new: bool) -> Result<bool, HostError> {
-        Ok(true)
-    }
-
-    fn kv_incr(&self, _key: &str, by: i64) -> Result<i64, HostError> {
-        Ok(by)
-    }
-
-    fn kv_delete(&self, _key: &str, _expected: Option<Json>) -> Result<bool, HostError> {
         Ok(true)
     }
 }
 
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(30);
+const MEMORY: ByteSize = ByteSize::mib(128);
 
 /// An engine with a native function that panics, one that sleeps and one that fails as a host does.
 fn equipped() -> Arc<Engine> {
@@ -96,14 +65,14 @@ fn call(script: Arc<Script>, function: &str, arguments: &str, time_limit: Durati
         arguments: Box::new(move || Ok(from_json(&arguments)?.into_array().unwrap())),
         this: None,
         host: Arc::new(Nobody::default()),
-        time_limit,
+        limits: Limits { time_limit, ..Limits::default() },
     }
 }
 
 fn finish(source: &str, function: &str, arguments: &str, time_limit: Duration) -> Finished {
     let engine = equipped();
     let call = call(script(&engine, source), function, arguments, time_limit);
-    Pool::new(engine, "test", 1).start(call).finished.blocking_recv().unwrap()
+    Pool::new(engine, "test", 1, MEMORY).start(call).finished.blocking_recv().unwrap()
 }
 
 #[track_caller]
@@ -169,7 +138,7 @@ fn this_is_the_state_of_a_consumer() {
     let mut call = call(script(&engine, "fn turn(by) { this.n += by; this.n }"), "turn", "[2]", LONG);
     call.this = Some(from_json(r#"{"n":40}"#).unwrap());
 
-    let finished = Pool::new(engine, "test", 1).start(call).finished.blocking_recv().unwrap();
+    let finished = Pool::new(engine, "test", 1, MEMORY).start(call).finished.blocking_recv().unwrap();
 
     assert!(matches!(finished.outcome, Some(Outcome::Returned(json)) if json.get() == "42"));
     assert_eq!(to_json(&finished.this.unwrap()).unwrap().get(), r#"{"n":42}"#);
@@ -182,7 +151,7 @@ fn a_state_that_grows_without_end_is_not_kept() {
         let mut call = call(script(&engine, &format!("fn turn() {{ {body} }}")), "turn", "[]", LONG);
         call.this = Some(from_json(r#"{"n":0}"#).unwrap());
 
-        let finished = Pool::new(engine, "test", 1).start(call).finished.blocking_recv().unwrap();
+        let finished = Pool::new(engine, "test", 1, MEMORY).start(call).finished.blocking_recv().unwrap();
 
         assert!(matches!(finished.outcome, Some(Outcome::Returned(_))) && finished.this.is_none(), "{body}");
     }
@@ -207,7 +176,7 @@ fn an_endless_script_meets_its_time_limit_whatever_it_tries() {
         // Ends by its depth instead, where the time limit is far away.
         let limit = if body.starts_with("fn_that") { LONG } else { SHORT };
         match finish(&source, "f", "[]", limit).outcome {
-            Some(Outcome::TimedOut(why)) => {
+            Some(Outcome::OverLimit(why)) => {
                 assert_eq!(
                     (why.exc_type.as_str(), why.exc_module.as_str()),
                     ("TimeLimitExceeded", "billiard.exceptions")
@@ -222,7 +191,7 @@ fn an_endless_script_meets_its_time_limit_whatever_it_tries() {
 
 #[test]
 fn a_time_limit_is_told_with_the_function_it_met() {
-    let Some(Outcome::TimedOut(why)) = finish("\n\nfn f() { loop { } }", "f", "[]", SHORT).outcome else { panic!() };
+    let Some(Outcome::OverLimit(why)) = finish("\n\nfn f() { loop { } }", "f", "[]", SHORT).outcome else { panic!() };
 
     assert!(why.traceback.unwrap().contains("tasks/math.rhai:3:8 in f"));
 }
@@ -240,7 +209,7 @@ fn a_running_script_is_stopped_from_outside() {
         let (started, has_started) = mpsc::sync_channel(1);
         let mut call = call(script(&engine, &format!("fn f() {{ {body} }}")), "f", "[]", LONG);
         call.host = Arc::new(Nobody { started: Some(started) });
-        let ticket = Pool::new(engine, "test", 1).start(call);
+        let ticket = Pool::new(engine, "test", 1, MEMORY).start(call);
         has_started.recv().unwrap();
 
         assert!(!ticket.withdraw(), "it has started");
@@ -258,7 +227,7 @@ fn a_running_script_is_stopped_from_outside() {
 fn what_has_not_started_can_be_withdrawn_or_revoked() {
     let engine = equipped();
     let script = script(&engine, "fn f() { 1 } fn wait() { nap() }");
-    let pool = Pool::new(engine, "test", 1);
+    let pool = Pool::new(engine, "test", 1, MEMORY);
     let (started, has_started) = mpsc::sync_channel(1);
     let mut first = call(script.clone(), "wait", "[]", LONG);
     first.host = Arc::new(Nobody { started: Some(started) });
@@ -281,7 +250,7 @@ fn what_has_not_started_can_be_withdrawn_or_revoked() {
 fn a_panic_is_one_failure_and_the_thread_goes_on() {
     let engine = equipped();
     let script = script(&engine, "fn bad() { explode() } fn good() { 1 }");
-    let pool = Pool::new(engine, "test", 1);
+    let pool = Pool::new(engine, "test", 1, MEMORY);
 
     let bad = pool.start(call(script.clone(), "bad", "[]", LONG));
     let worse =
@@ -301,7 +270,7 @@ fn a_panic_is_one_failure_and_the_thread_goes_on() {
 fn calls_that_wait_are_done_before_a_dropped_pool_ends() {
     let engine = equipped();
     let script = script(&engine, "fn f(x) { x }");
-    let pool = Pool::new(engine, "test", 2);
+    let pool = Pool::new(engine, "test", 2, MEMORY);
     let tickets: Vec<Ticket> =
         (0..50).map(|number| pool.start(call(script.clone(), "f", &format!("[{number}]"), LONG))).collect();
 
@@ -453,7 +422,7 @@ fn an_abandoned_call_still_runs() {
     engine.register_fn("mark", move || seen.store(true, Ordering::SeqCst));
     let engine = Arc::new(engine);
     let script = script(&engine, "fn f() { mark(); }");
-    let pool = Pool::new(engine, "test", 1);
+    let pool = Pool::new(engine, "test", 1, MEMORY);
 
     drop(pool.start(call(script.clone(), "f", "[]", LONG)));
     pool.start(call(script, "f", "[]", LONG)).finished.blocking_recv().unwrap();
@@ -465,7 +434,7 @@ fn an_abandoned_call_still_runs() {
 fn one_script_runs_on_many_threads_at_once() {
     let engine = equipped();
     let script = script(&engine, "fn f(n) { let list = []; for i in 0..n { list.push(i); } list.len() }");
-    let pool = Pool::new(engine, "test", 4);
+    let pool = Pool::new(engine, "test", 4, MEMORY);
 
     let tickets: Vec<Ticket> = (0..40).map(|_| pool.start(call(script.clone(), "f", "[500]", LONG))).collect();
 
@@ -502,7 +471,8 @@ fn a_traceback_leads_into_the_library_that_failed() {
     // What a call needs of the library was read when the script was loaded.
     drop(folder);
 
-    let finished = Pool::new(engine, "test", 1).start(call(script, "f", "[6]", LONG)).finished.blocking_recv().unwrap();
+    let finished =
+        Pool::new(engine, "test", 1, MEMORY).start(call(script, "f", "[6]", LONG)).finished.blocking_recv().unwrap();
 
     let Some(Outcome::Raised(failure)) = finished.outcome else { panic!() };
     assert_eq!(

@@ -8,13 +8,14 @@ use std::fmt;
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::limit::step;
 use crate::task::{Failure, Json};
 
 /// The longest result or state, in bytes of JSON. A longer one is a failure.
 pub const MAX_JSON: usize = 1 << 20;
 
 /// The deepest nesting, as `serde_json` reads it.
-const MAX_DEPTH: usize = 127;
+pub(super) const MAX_DEPTH: usize = 127;
 
 /// Reads JSON.
 ///
@@ -85,6 +86,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Dynamic, A::Error> {
         let mut array = Array::new();
         while let Some(item) = items.next_element_seed(Reader { wide: self.wide })? {
+            go_on()?;
             array.push(item);
         }
         Ok(array.into())
@@ -93,10 +95,16 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Dynamic, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<std::borrow::Cow<'de, str>>()? {
+            go_on()?;
             map.insert(key.as_ref().into(), entries.next_value_seed(Reader { wide: self.wide })?);
         }
         Ok(map.into())
     }
+}
+
+// A short text may become many values. The script that must end does not see the error.
+fn go_on<E: Error>() -> Result<(), E> {
+    step().map_err(|_| E::custom("the script must end"))
 }
 
 /// Whether a number in `text`, which is valid JSON, is an integer that 64 bits do not hold.

@@ -15,8 +15,10 @@ pub struct Options {
     pub queue: QueueName,
     /// 0 to 9, 0 first.
     pub priority: Priority,
-    /// The longest an attempt may run. 10 minutes unless declared (Celery: no limit).
-    pub time_limit: Duration,
+    /// The longest an attempt may run; `None` is the setting's (Celery: no limit).
+    pub time_limit: Option<Duration>,
+    /// After this the script is told once, at its next call of a host function; `None` is the setting's.
+    pub soft_time_limit: Option<Duration>,
     /// Nothing of the value is kept.
     pub ignore_result: bool,
     /// Retries allowed before the failure is final; `None` is without end.
@@ -53,7 +55,8 @@ impl Default for Options {
         Self {
             queue: QueueName::default(),
             priority: Priority(0),
-            time_limit: Duration::from_secs(600),
+            time_limit: None,
+            soft_time_limit: None,
             ignore_result: false,
             max_retries: Some(3),
             autoretry: false,

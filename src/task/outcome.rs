@@ -57,7 +57,7 @@ pub enum Outcome {
         why: Failure,
     },
     /// It ran longer than allowed. Never retried by `autoretry`: it would only take as long again.
-    TimedOut(Failure),
+    OverLimit(Failure),
     /// It was revoked while it ran.
     Revoked,
 }
@@ -103,7 +103,7 @@ pub fn judge(
             traceback: why.traceback,
             ..Failure::celery("MaxRetriesExceededError", format!("after {retries} retries: {}", why.exc_message))
         }),
-        Outcome::Raised(why) | Outcome::TimedOut(why) => Verdict::Failure(why),
+        Outcome::Raised(why) | Outcome::OverLimit(why) => Verdict::Failure(why),
         Outcome::Revoked => Verdict::Revoked { reason: "terminated" },
     }
 }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn time_is_never_retried_by_itself() {
         let options = Options { autoretry: true, ..Options::default() };
-        let outcome = Outcome::TimedOut(Failure::builtin("TimeLimitExceeded", "1"));
+        let outcome = Outcome::OverLimit(Failure::builtin("TimeLimitExceeded", "1"));
 
         assert!(matches!(judge(outcome, &options, None, 0, &mut rand::rng()), Verdict::Failure(_)));
     }

@@ -125,7 +125,7 @@ async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host
         arguments: Box::new(move || arguments(&bound, &message)),
         this: None,
         host,
-        time_limit: delivery.message.time_limit.unwrap_or(task.options.time_limit),
+        limits: floor.settings.limits.of(&delivery.message, &task.options),
     });
     floor.running.begin(delivery.receipt.clone(), ticket.stop.clone());
     let performed = attend(floor, &mut ticket).await;

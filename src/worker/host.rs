@@ -11,7 +11,7 @@ use super::Floor;
 use super::meters::Meter;
 use crate::client::{Parent, Request};
 use crate::plugin::Task;
-use crate::script::{Host, HostError, Level, SocketHost, Submission, TaskFacts, time_left};
+use crate::script::{Host, HostError, Level, Submission, TaskFacts, wait_for};
 use crate::store::{self, Attempt, Delivery, Receipt, Space};
 use crate::task::{Json, LogLine, Message, Progress, TaskId, Timestamp, to_json};
 
@@ -72,13 +72,18 @@ impl TaskHost {
         }
     }
 
-    // The script's thread waits; never a thread of the runtime, which would panic.
+    /// Waits on the script's thread for the answer, until the script must end. What was asked may be done then all
+    /// the same: nobody knows.
     fn wait<T>(&self, answer: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
-        let late = || HostError::new("TimeoutError", "the store did not answer in time");
+        let late = |why| HostError::new("TimeoutError", why);
         // A timer must be made within the runtime.
-        let patience = time_left().map_or(ANSWER_WITHIN, |left| left.min(ANSWER_WITHIN));
-        let answer = async { tokio::time::timeout(patience, answer).await };
-        self.floor.runtime.block_on(answer).unwrap_or_else(|_| Err(late()))
+        let answer = async { tokio::time::timeout(ANSWER_WITHIN, answer).await };
+        match wait_for(&self.floor.runtime, answer) {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(late("the store did not answer in time")),
+            // The script ends at its next operation and says why itself.
+            None => Err(late("the script must end")),
+        }
     }
 
     fn ask<T>(&self, answer: impl Future<Output = store::Result<T>>) -> Result<T, HostError> {
@@ -116,10 +121,6 @@ impl Host for TaskHost {
             })
         });
         Some(facts.clone())
-    }
-
-    fn socket(&self) -> Option<&dyn SocketHost> {
-        None
     }
 
     fn may_sleep(&self) -> bool {

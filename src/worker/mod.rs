@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::channels::Hub;
 use crate::client::Client;
-use crate::script::Pool;
+use crate::script::{Limits, Pool};
 use crate::store::{Delivery, Queues};
 use crate::task::TaskId;
 
@@ -52,6 +52,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How long a claim lasts without renewal.
     pub lease: Duration,
+    /// What each run may use.
+    pub limits: Limits,
 }
 
 /// Everything the parts of a worker share.
@@ -106,7 +108,7 @@ impl Worker {
         journal: Journal,
     ) -> Self {
         let floor = Floor {
-            pool: Pool::new(engine, "task", settings.slots),
+            pool: Pool::new(engine, "task", settings.slots, settings.limits.memory),
             pace: Pace::new(settings.slots),
             meters: Meters::new(settings.slots),
             client,

@@ -146,6 +146,7 @@ impl Shop {
             slots,
             grace: Duration::from_millis(50),
             lease: Duration::from_millis(300),
+            limits: Limits::default(),
         };
         let worker =
             Worker::new(client.clone(), None, loader.engine(), || Queues::Every, settings, Journal::new(false));

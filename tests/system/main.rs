@@ -5,6 +5,7 @@ mod chat;
 mod commands;
 mod crash;
 mod hostile_requests;
+mod hostile_scripts;
 mod metrics;
 mod openapi;
 mod poison;

@@ -1,0 +1,175 @@
+//! What rhai's own functions would make too much of.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+
+use crate::script::{Call, Host, Level, Limits, Pool, Roots, Script, engine};
+use crate::task::Outcome;
+
+struct Nobody;
+
+impl Host for Nobody {
+    fn place(&self) -> &'static str {
+        "a test"
+    }
+    fn log(&self, _level: Level, _text: &str) {}
+}
+
+fn outcome(body: &str, limits: Limits) -> Outcome {
+    let engine = Arc::new(engine());
+    let source = format!("fn f() {{ {body} }}");
+    let script = Script::load(&engine, &Roots::default(), "tasks/a.rhai", &source).unwrap();
+    let call = Call {
+        script: Arc::new(script),
+        function: "f".to_owned(),
+        arguments: Box::new(|| Ok(Vec::new())),
+        this: None,
+        host: Arc::new(Nobody),
+        limits,
+    };
+    Pool::new(engine, "test", 1, limits.memory).start(call).finished.blocking_recv().unwrap().outcome.unwrap()
+}
+
+#[track_caller]
+fn value(body: &str) -> String {
+    match outcome(body, Limits::default()) {
+        Outcome::Returned(json) => json.get().to_owned(),
+        other => panic!("{body}: {other:?}"),
+    }
+}
+
+/// What it fails with, of 16 MiB and a minute.
+#[track_caller]
+fn fails(body: &str) -> String {
+    let limits = Limits { memory: ByteSize::mib(16), time_limit: Duration::from_secs(60), ..Limits::default() };
+    match outcome(body, limits) {
+        Outcome::OverLimit(why) | Outcome::Raised(why) => why.exc_type,
+        other => panic!("{body}: {other:?}"),
+    }
+}
+
+#[test]
+fn they_do_what_those_of_rhai_do() {
+    for (ours, expected) in [
+        (r#"let t = "ab"; t.pad(4, 'x'); t"#, r#""abxx""#),
+        (r#"let t = "ab"; t.pad(7, "xyz"); t"#, r#""abxyzxy""#),
+        (r#"let t = "ab"; t.pad(1, "x"); t.pad(-1, 'x'); t"#, r#""ab""#),
+        (r#"let t = "abab"; t.replace("ab", "c"); t"#, r#""cc""#),
+        (r#"let t = "abab"; t.replace('a', "<>"); t.replace("b", '-'); t.replace('-', '+'); t"#, r#""<>+<>+""#),
+        (r#""a,b,,c".split(",")"#, r#"["a","b","","c"]"#),
+        (r#""a,b,c".split(',', 2)"#, r#"["a","b,c"]"#),
+        (r#""a,b,c".split_rev(",", 2)"#, r#"["c","a,b"]"#),
+        (r#""a,b".split_rev(',')"#, r#"["b","a"]"#),
+        (r#"" a  b ".split()"#, r#"["a","b"]"#),
+        (r#"["".split(","), "ab".split("x"), "ab".split("")]"#, r#"[[""],["ab"],["","a","b",""]]"#),
+        (r#""한글".to_chars()"#, r#"["한","글"]"#),
+        ("let l = [1]; l.pad(3, [0]); l", "[1,[0],[0]]"),
+        ("[[1, [2]].contains([2]), 3 in [1, 2], [1, 2, 1].index_of(1, 1), [1, 2].index_of(2, -1)]", "[true,false,2,1]"),
+        ("let l = [1, 1, 2, 1]; l.dedup(); l", "[1,2,1]"),
+        (
+            "[[1, #{ a: 2.0 }] == [1, #{ a: 2.0 }], [1] != [2], #{ a: 1 } == #{ b: 1 }, [1] == [\"a\"]]",
+            "[true,true,false,false]",
+        ),
+        ("const A = [1]; A == [1] && A.contains(1)", "true"),
+        ("[blob(2).len(), blob(2, 7).to_array()]", "[2,[7,7]]"),
+        ("let b = blob(1, 1); b.pad(3, 258); b.to_array()", "[1,2,2]"),
+        (
+            r#"to_string([1, "a\n'", 'c', (), 2.5, #{ "a b": [true] }])"#,
+            r##""[1, \"a\\n'\", 'c', (), 2.5, #{\"a b\": [true]}]""##,
+        ),
+        (r#"`${[1]}` + #{} + [2]"#, r##""[1]#{}[2]""##),
+        (r#"#{ a: [1.5, ()] }.to_json()"#, r#""{\"a\":[1.5,null]}""#),
+        (r#"parse_json("[1, {\"a\": null}]")"#, r#"[1,{"a":null}]"#),
+    ] {
+        assert_eq!(value(ours), expected, "{ours}");
+    }
+}
+
+#[test]
+fn what_would_make_much_of_little_is_refused_before_it_is_made() {
+    let mega = r#"let t = "a"; for _i in 0..20 { t += t; }"#;
+    for body in [
+        "let t = \"\"; t.pad(1000000000000, 'x');".to_owned(),
+        "let t = \"\"; t.pad(1000000000000, \"한글\");".to_owned(),
+        "let l = []; l.pad(1000000000000, ());".to_owned(),
+        "let l = []; let big = []; big.pad(100000, 1); l.pad(1000000, big);".to_owned(),
+        "blob(1000000000000);".to_owned(),
+        "blob(1000000000000, 5);".to_owned(),
+        "let b = blob(); b.pad(1000000000000, 5);".to_owned(),
+        "blob(8000000).to_array();".to_owned(),
+        format!("{mega} t.replace(\"a\", t);"),
+        format!("{mega} t.replace('a', t);"),
+        format!("{mega} t.replace(\"\", t);"),
+        format!("{mega} t.split(\"\");"),
+        format!("{mega} t.split('a');"),
+        format!("{mega} t.split(\"a\", 1000000000);"),
+        format!("{mega} t.split_rev(\"a\");"),
+        format!("{mega} t.split_rev('a', 100000000);"),
+        format!("{mega} t.replace('a', \"a \"); t.split();"),
+        format!("{mega} t += t; t.to_chars();"),
+        format!("{mega} let l = []; l.pad(100000, t); to_string(l);"),
+        format!("{mega} let l = []; l.pad(100000, t); `${{l}}`;"),
+        format!("{mega} let l = []; l.pad(100000, t); \"\" + l;"),
+        format!("{mega} let m = #{{}}; for i in 0..1000 {{ m[\"k\" + i] = t; }} print(m); m.to_debug();"),
+        format!("{mega} let l = []; l.pad(100000, t); #{{ l: l }}.to_json();"),
+        format!("{mega} t = \"[1\" + t; t.replace(\"a\", \",1\"); parse_json(t + \"]\");"),
+    ] {
+        assert_eq!(fails(&body), "MemoryError", "{body}");
+    }
+}
+
+#[test]
+fn what_looks_through_much_meets_the_time_limit() {
+    let limits = Limits { time_limit: Duration::from_millis(100), ..Limits::default() };
+    let nested = "let big = []; big.pad(50000, 1); let l = []; l.pad(40, big);";
+    for body in [
+        format!("{nested} loop {{ l.contains(0); l == l; l.index_of(big); l.dedup(); }}"),
+        format!("{nested} loop {{ to_string(l); }}"),
+        "let a = []; a.pad(1000, \"x\"); loop { a.contains(a); }".to_owned(),
+    ] {
+        let began = Instant::now();
+        let outcome = outcome(&body, limits);
+        assert!(matches!(&outcome, Outcome::OverLimit(why) if why.exc_type == "TimeLimitExceeded"), "{outcome:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{body}: {:?}", began.elapsed());
+    }
+}
+
+/// Each makes a value `v` as deep as memory allows, or as time does.
+const DEEP: [&str; 5] = [
+    "let v = [[1]]; for _i in 0..LEVELS { v = [[v.pop()]]; }",
+    "let v = [1]; for _i in 0..LEVELS { v.push([v.pop()]); }",
+    "let v = #{ a: 1 }; for _i in 0..LEVELS { v.a = #{ a: v.remove(\"a\") }; }",
+    "let v = 1; for _i in 0..LEVELS { v = Fn(\"x\").curry(take(v)); }",
+    "let v = [1]; for _i in 0..LEVELS { let w = take(v); let f = || w; v = [f]; }",
+];
+
+#[test]
+fn nesting_without_end_is_a_failure_and_not_the_end_of_the_process() {
+    for make in DEEP {
+        let limits = Limits { memory: ByteSize::mib(32), time_limit: Duration::from_secs(60), ..Limits::default() };
+        let endless = make.replace("LEVELS", "10000000000");
+
+        let outcome = outcome(&endless, limits);
+
+        assert!(matches!(&outcome, Outcome::OverLimit(why) if why.exc_type == "MemoryError"), "{make}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_deep_value_may_be_shown_copied_compared_thrown_and_dropped() {
+    let acts = "let w = v; type_of(w); `${v}`; to_string([v]); to_debug(v); \"\" + [v]; print(v); debug(v);
+        let f = || w; switch v { 1 => 2, _ => 3 };
+        try { throw v } catch (e) { } try { no_such_function(v) } catch (e) { } try { v.no_such_method() } catch (e) { }
+        try { w == v } catch (e) { } try { [w].contains(v) } catch (e) { } [v, v].len();";
+    for make in DEEP {
+        for end in ["throw v", "v"] {
+            let body = format!("{} {acts} {end}", make.replace("LEVELS", "25000"));
+
+            let outcome = outcome(&body, Limits { memory: ByteSize::mib(128), ..Limits::default() });
+
+            assert!(matches!(outcome, Outcome::Raised(_)), "{make}: {outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Scripts that want to do harm, all in one umbel: each ends as its first line says, and hurts nobody.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::house::{House, Plan, eventually};
+
+struct Hostile {
+    name: String,
+    expects: String,
+}
+
+fn hostile() -> Vec<Hostile> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/scripts");
+    let mut all: Vec<Hostile> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let first = text.lines().next().unwrap();
+            let expects =
+                first.strip_prefix("// expects: ").unwrap_or_else(|| panic!("{} expects nothing", path.display()));
+            Hostile { name: path.file_stem().unwrap().to_str().unwrap().to_owned(), expects: expects.to_owned() }
+        })
+        .collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+/// What a run came to: its state, and the class of its error.
+fn end(run: &Value) -> String {
+    let state = run["state"].as_str().unwrap_or("?");
+    run["error"]["exc_type"].as_str().map_or(state.to_owned(), |class| format!("{state} {class}"))
+}
+
+fn is_unharmed(house: &House, after: &str) {
+    let answer = house.post("/api/tasks/math.add?wait=30s", &json!({ "args": [10, 3] }));
+    assert_eq!(answer.json["result"], 13, "after `{after}`: {}", answer.json);
+}
+
+#[test]
+fn hostile_scripts_get_nowhere() {
+    let all = hostile();
+    assert!(all.len() >= 40, "{}", all.len());
+    // No limit of time may be met by what is to meet another one on a slow machine.
+    let limits = "[limits]\ntime_limit = \"2s\"\nmemory = \"16MiB\"\n";
+    let house = Plan::new().shipped("tests/hostile/scripts").shipped("tasks/math.rhai").file("umbel.toml", limits);
+    std::fs::rename(house.path("tests/hostile/scripts"), house.path("tasks/hostile")).unwrap();
+    let house = house.start();
+    let beside = house.post("/api/tasks/math.add", &json!({ "args": [1, 1], "countdown": 1 }));
+
+    let (broken, running): (Vec<_>, Vec<_>) = all.iter().partition(|script| script.expects == "BROKEN");
+    for script in broken {
+        let answer = house.post(&format!("/api/tasks/hostile.{}.main", script.name), &json!({}));
+        assert_eq!(answer.status, 404, "{}: {}", script.name, answer.json);
+    }
+    for script in running {
+        let sent = house.post(&format!("/api/tasks/hostile.{}.main", script.name), &json!({}));
+        let path = format!(
+            "/api/tasks/{}?wait=60s",
+            sent.json["id"].as_str().unwrap_or_else(|| panic!("{}: {}", script.name, sent.json))
+        );
+        let run = house.get(&path).json;
+        let came = end(&run);
+        let expected = came == script.expects || script.expects == "FAILURE" && came.starts_with("FAILURE ");
+        assert!(expected, "`{}` expects {}: {run}", script.name, script.expects);
+        is_unharmed(&house, &script.name);
+    }
+
+    let path = format!("/api/tasks/{}", beside.json["id"].as_str().unwrap());
+    eventually("the task beside them has run", || house.get(&path).json["result"] == 2);
+    assert!(Path::new(&format!("/proc/{}", house.pid())).exists());
+}
