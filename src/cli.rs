@@ -5,28 +5,39 @@
 
 mod arguments;
 mod backup;
+mod bar;
 mod check;
 mod config;
+mod diagnostic;
+mod door;
+mod exit;
+mod inspect;
 mod new;
+mod operate;
+mod paper;
+mod schedules;
 mod send;
+mod tasks;
+mod token;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::client::{Request, SubmitError};
+use crate::client::Request;
 use crate::config::{Flags, Settings};
-use crate::script::Broken;
+use crate::script::{Broken, Severity};
 use crate::task::{Run, State, parse_duration};
-use crate::{app, log, store};
+use crate::{app, log};
+use paper::{has_colours, say};
 
 /// Background tasks, schedules and chat from scripts.
 #[derive(Parser)]
-#[command(name = "umbel", version)]
+#[command(name = "umbel", version, after_help = exit::codes())]
 struct Line {
     /// The project's folder.
     #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
@@ -51,20 +62,40 @@ enum Command {
     },
     /// Runs a task here and now, and prints its value.
     Call(Task),
-    /// Sends a task to the umbel that serves the folder, and prints its id.
-    Send(Sending),
+    /// Sends a task to a running umbel, and prints its id.
+    Send(send::Sending),
+    /// Shows the latest runs, the newest first.
+    Tasks(tasks::Listing),
+    /// Shows workers and queues, or one run with its log and its error.
+    Inspect(inspect::Inspecting),
+    /// Takes care that tasks do not start.
+    Revoke(operate::Revoking),
+    /// Runs tasks that have ended once more, and prints their ids.
+    Retry(operate::Retrying),
+    /// Removes everything that waits in a queue.
+    Purge(operate::Purging),
+    /// Starts nothing more of a queue until it is resumed.
+    Pause(operate::Pausing),
+    /// Serves a queue again.
+    Resume(operate::Pausing),
+    /// Shows when the entries of `schedules.toml` run next.
+    Schedules(schedules::Looking),
     /// Looks for mistakes in scripts, plugins, schedules and settings.
-    Check,
+    Check(check::Checking),
+    /// Copies the embedded store into a new file, also while umbel runs.
+    Backup { file: PathBuf },
     /// Shows every setting, and where its value came from.
     Config {
         /// Where HTTP would listen.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
     },
-    /// Copies the embedded store into a new file, also while umbel runs.
-    Backup { file: PathBuf },
+    /// Makes a token for those who use HTTP, and prints its table for `umbel.toml`.
+    Token(token::Making),
     /// Makes a folder to begin with.
     New { folder: PathBuf },
+    /// Prints the script that completes commands in a shell.
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Args)]
@@ -74,21 +105,6 @@ struct Task {
     /// JSON where it parses, else text; `name=value` goes by name.
     #[arg(allow_negative_numbers = true)]
     arguments: Vec<String>,
-}
-
-#[derive(Args)]
-struct Sending {
-    #[command(flatten)]
-    task: Task,
-    /// Wait until it has ended, at most so long, and print its value instead.
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration)]
-    wait: Option<Option<Duration>>,
-    /// Do not start it before this much from now.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    countdown: Option<Duration>,
-    /// The queue, instead of the task's own.
-    #[arg(long)]
-    queue: Option<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -102,17 +118,18 @@ pub fn main() -> ExitCode {
         Command::Up { .. } => "info",
         // What came of the task is printed; its script's own lines follow from the run.
         Command::Call(_) => "warn,umbel::worker::journal=off",
-        Command::Check => "off",
-        Command::Send(_) | Command::Backup { .. } | Command::Config { .. } | Command::New { .. } => "warn",
+        // It tells what is wrong itself.
+        Command::Check(_) => "off",
+        _ => "warn",
     });
     match run(line) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
-            if let Some(excerpt) = error.downcast_ref::<Broken>().and_then(|broken| broken.excerpt.as_ref()) {
-                eprintln!("{excerpt}");
+            match error.downcast_ref::<Broken>() {
+                Some(broken) => eprintln!("{}", diagnostic::show(Severity::Error, broken, has_colours(&io::stderr()))),
+                None => eprintln!("error: {}", told(&error)),
             }
-            code_of(&error)
+            exit::code_of(&error)
         }
     }
 }
@@ -142,11 +159,24 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             run.log.iter().for_each(|line| eprintln!("{}: {}", line.level, line.text));
             show(&run, json)
         }
-        Command::Send(sending) => send::run(&settings(None)?, sending, json),
-        Command::Check => check::run(&dir, Settings::check(&dir, &flags(None)), json),
-        Command::Config { listen } => config::run(&dir, &flags(listen), json),
+        Command::Send(sending) => send::run(sending, || settings(None), json),
+        Command::Tasks(listing) => tasks::run(listing, || settings(None), json),
+        Command::Inspect(inspecting) => inspect::run(inspecting, || settings(None), json),
+        Command::Revoke(revoking) => operate::revoke(revoking, || settings(None), json),
+        Command::Retry(retrying) => operate::retry(retrying, || settings(None), json),
+        Command::Purge(purging) => operate::purge(purging, || settings(None), json),
+        Command::Pause(pausing) => operate::pause(pausing, true, || settings(None), json),
+        Command::Resume(pausing) => operate::pause(pausing, false, || settings(None), json),
+        Command::Schedules(looking) => schedules::run(&looking, &dir, json),
+        Command::Check(checking) => check::run(&checking, &dir, Settings::check(&dir, &flags(None)), json),
         Command::Backup { file } => backup::run(&settings(None)?, &file, json),
+        Command::Config { listen } => config::run(&dir, &flags(listen), json),
+        Command::Token(making) => token::run(making, json),
         Command::New { folder } => new::run(&folder),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Line::command(), "umbel", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -171,50 +201,10 @@ fn show(run: &Run, json: bool) -> anyhow::Result<ExitCode> {
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-// A reader that has seen enough (`| head`) is no error.
-fn say(text: &str) -> io::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
-}
-
-fn code_of(error: &anyhow::Error) -> ExitCode {
-    const FAILED: u8 = 1;
-    const WRONG: u8 = 2;
-    const NOBODY: u8 = 3;
-    let of_store = |error: &store::Error| match error {
-        store::Error::Held(_) | store::Error::Away { .. } | store::Error::Full { .. } => NOBODY,
-        store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } => WRONG,
-        store::Error::Other(_) => FAILED,
-    };
-    let code = if error.is::<Broken>() || error.is::<arguments::Twice>() || error.is::<new::NotEmpty>() {
-        WRONG
-    } else if let Some(error) = error.downcast_ref() {
-        match error {
-            SubmitError::Store(error) => of_store(error),
-            _ => WRONG,
-        }
-    } else if let Some(error) = error.downcast_ref() {
-        of_store(error)
-    } else if let Some(error) = error.downcast_ref() {
-        match error {
-            send::Unsent::Nobody { .. } | send::Unsent::Lost { .. } => NOBODY,
-            send::Unsent::Refused { status: 503, .. } => NOBODY,
-            send::Unsent::Refused { status: 400..500, .. } => WRONG,
-            send::Unsent::Refused { .. } | send::Unsent::Late { .. } => FAILED,
-        }
-    } else {
-        FAILED
-    };
-    ExitCode::from(code)
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+    use crate::client::SubmitError;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -239,7 +229,7 @@ mod tests {
         {
             assert!(parse(line).is_ok(), "{line}");
         }
-        for line in ["umbel", "umbel what", "umbel send", "umbel send a.b --countdown soon", "umbel check extra"] {
+        for line in ["umbel", "umbel what", "umbel send", "umbel send a.b --countdown soon", "umbel new"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
@@ -250,18 +240,5 @@ mod tests {
         let error = anyhow::Error::from(SubmitError::BadArguments { name: "x".into(), source }).context("cannot send");
 
         assert_eq!(told(&error), "cannot send: arguments for `x` are not valid: too many");
-    }
-
-    #[test]
-    fn a_code_tells_whose_fault_it_was() {
-        let code = |error: anyhow::Error| format!("{:?}", code_of(&error));
-        let is = |code: u8| format!("{:?}", ExitCode::from(code));
-        let away = || store::Error::Away { reason: "gone".into() };
-        let unknown = SubmitError::UnknownTask { name: "x".into(), nearest: None };
-
-        assert_eq!(code(anyhow::anyhow!("disk full")), is(1));
-        assert_eq!(code(anyhow::Error::from(unknown).context("cannot call")), is(2));
-        assert_eq!(code(away().into()), is(3));
-        assert_eq!(code(SubmitError::Store(away()).into()), is(3));
     }
 }

@@ -207,21 +207,20 @@ impl Client {
     }
 
     fn prepare(&self, catalog: &Catalog, request: Request) -> Result<Message, SubmitError> {
-        let args: Vec<Json> = read(request.args.as_ref(), "args", "a JSON array")?;
-        let kwargs: serde_json::Map<String, serde_json::Value> =
-            read(request.kwargs.as_ref(), "kwargs", "a JSON object")?;
-        request.args.iter().try_for_each(|args| values::check(args, "args"))?;
-        request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
         let route = self.routes.of(&request.task);
         let options = if route.is_some_and(|route| route.remote) {
             // Who has the task knows its arguments.
             check_name(&request.task).map_err(|why| SubmitError::bad_name("task", why))?;
+            read_arguments(&request)?;
             &Options::default()
         } else {
             let Some(task) = catalog.task(&request.task) else {
                 let nearest = catalog.nearest(&request.task).map(str::to_owned);
                 return Err(SubmitError::UnknownTask { name: request.task, nearest });
             };
+            request.args.iter().try_for_each(|args| values::check(args, "args"))?;
+            request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
+            let (args, kwargs) = read_arguments(&request)?;
             // The values are only counted here; who runs the task reads them.
             let placed = args.iter().map(|_| ()).collect();
             let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
@@ -286,6 +285,13 @@ fn accepted(message: &Message) -> Submitted {
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {
     chrono::Duration::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(Timestamp::MAX_UTC)
+}
+
+type Arguments = (Vec<Json>, serde_json::Map<String, serde_json::Value>);
+
+fn read_arguments(request: &Request) -> Result<Arguments, SubmitError> {
+    let args = read(request.args.as_ref(), "args", "a JSON array")?;
+    Ok((args, read(request.kwargs.as_ref(), "kwargs", "a JSON object")?))
 }
 
 fn read<T: serde::de::DeserializeOwned + Default>(

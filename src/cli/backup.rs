@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::say;
+use super::paper::say;
 use crate::config::Settings;
 use crate::store;
 

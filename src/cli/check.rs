@@ -1,48 +1,79 @@
 //! `umbel check`: looks for mistakes in everything that a folder holds, without running any of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use chrono::Utc;
 
-use super::{runtime, say};
+use super::paper::{has_colours, say};
+use super::{diagnostic, runtime};
 use crate::beat::{self, Problem, Timetable};
-use crate::client::{Client, Routes};
+use crate::client::{Client, Request, Routes, SubmitError};
 use crate::config::{Settings, broken_at};
 use crate::plugin::Loader;
-use crate::script::Broken;
-use crate::store;
+use crate::script::{self, Broken, Finding, Lint, Sent, Severity};
+use crate::task::to_json;
+use crate::{module, store};
 
-pub(super) fn run(folder: &Path, settings: Result<Settings, Vec<Broken>>, json: bool) -> anyhow::Result<ExitCode> {
-    let found = runtime()?.block_on(look(folder, settings))?;
-    let Found { problems, warnings, looked_at } = found;
-    if json {
-        say(&serde_json::to_string_pretty(&problems)?)?;
-    } else {
-        for problem in &problems {
-            say(&problem.to_string())?;
-            if let Some(excerpt) = &problem.excerpt {
-                say(&excerpt.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))?;
-            }
-        }
-        for warning in &warnings {
-            eprintln!("warning: {warning}");
-        }
-        let count = match problems.len() {
-            0 => "no problems".to_owned(),
-            1 => "1 problem".to_owned(),
-            count => format!("{count} problems"),
-        };
-        say(&format!("{looked_at}: {count}"))?;
+#[derive(clap::Args)]
+pub(super) struct Checking {
+    /// Tell only what is wrong in these files.
+    files: Vec<PathBuf>,
+    /// Let warnings count as errors.
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(
+    checking: &Checking,
+    folder: &Path,
+    settings: Result<Settings, Vec<Broken>>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let Found { mut findings, looked_at } = runtime()?.block_on(look(folder, settings))?;
+    if !checking.files.is_empty() {
+        let wanted: Vec<String> = checking.files.iter().map(|file| inside(folder, file)).collect();
+        findings.retain(|finding| wanted.contains(&finding.at.file));
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if json {
+        say(&serde_json::to_string_pretty(&findings)?)?;
+    } else {
+        let coloured = has_colours(&std::io::stdout());
+        for finding in &findings {
+            say(&(diagnostic::show(finding.severity, &finding.at, coloured) + "\n"))?;
+        }
+        say(&format!("{looked_at}: {}", summary(errors, warnings)))?;
+    }
+    let failed = errors > 0 || (checking.strict && warnings > 0);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn summary(errors: usize, warnings: usize) -> String {
+    let counted = |count: usize, what: &str| match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    let problems = counted(errors, "problem");
+    if warnings == 0 { problems } else { format!("{problems}, {}", counted(warnings, "warning")) }
+}
+
+/// A file as findings name it: from the project's folder, with `/`.
+fn inside(folder: &Path, file: &Path) -> String {
+    let whole = |path: &Path| path.canonicalize().ok();
+    let from_folder = whole(folder).and_then(|folder| {
+        let file = whole(file).or_else(|| whole(&folder.join(file)))?;
+        Some(file.strip_prefix(folder).ok()?.to_string_lossy().into_owned())
+    });
+    from_folder.unwrap_or_else(|| file.to_string_lossy().into_owned())
 }
 
 struct Found {
-    problems: Vec<Broken>,
-    warnings: Vec<Problem>,
+    findings: Vec<Finding>,
     /// How much there was, in words.
     looked_at: String,
 }
@@ -56,42 +87,80 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
         loader.load();
         loader
     });
-    let catalogs = loading.await.context("the scripts could not be loaded")?.catalogs();
+    let loader = loading.await.context("the scripts could not be loaded")?;
+    let catalogs = loader.catalogs();
     let catalog = catalogs.current();
-    let mut problems: Vec<Broken> = mistakes.into_iter().chain(catalog.broken.iter().cloned()).collect();
+    // A task or an entry is checked as what it will be: a task that somebody sends.
+    let stores = store::open("memory:", folder, store::Settings::default()).await?;
+    let client = Client::new(stores, catalogs, String::new()).routed(routes);
+
+    let mut findings: Vec<Finding> = mistakes.into_iter().map(|broken| error("settings", broken)).collect();
+    findings.extend(catalog.broken.iter().cloned().map(|broken| error("not-loaded", broken)));
+    findings.extend(in_scripts(&loader, &client));
+    let (in_schedule, entries) = in_schedule(folder, &client);
+    findings.extend(in_schedule);
+    let looked_at =
+        format!("{} tasks, {} plugins, {entries} schedule entries", catalog.tasks.len(), catalog.plugins.len());
+    Ok(Found { findings, looked_at })
+}
+
+fn in_scripts(loader: &Loader, client: &Client) -> Vec<Finding> {
+    let mut engine = script::engine();
+    module::register(&mut engine);
+    let lint = Lint::new(engine);
+    loader.scripts().flat_map(|script| lint.look(script, &|sent| refusal(client, sent))).collect()
+}
+
+/// Why a task that a script sends would be refused; `None` when it would not.
+fn refusal(client: &Client, sent: &Sent) -> Option<String> {
+    let (args, kwargs) = sent.arguments.clone().unwrap_or_default();
+    let kwargs: BTreeMap<String, ()> = kwargs.into_iter().map(|name| (name, ())).collect();
+    let request = Request {
+        task: sent.task.clone(),
+        args: Some(to_json(&vec![(); args])),
+        kwargs: Some(to_json(&kwargs)),
+        ..Request::default()
+    };
+    match client.check(request) {
+        Err(SubmitError::BadArguments { .. }) if sent.arguments.is_none() => None,
+        Err(why @ (SubmitError::UnknownTask { .. } | SubmitError::BadArguments { .. })) => Some(why.to_string()),
+        _ => None,
+    }
+}
+
+/// What is wrong in the timetable, and how many entries it has.
+fn in_schedule(folder: &Path, client: &Client) -> (Vec<Finding>, usize) {
+    let wrong = |broken| error("schedule", broken);
     let text = match std::fs::read_to_string(folder.join(beat::FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => {
-            problems.push(Broken::whole(beat::FILE, format!("cannot be read: {error}")));
-            String::new()
-        }
+        Err(error) => return (vec![wrong(Broken::whole(beat::FILE, format!("cannot be read: {error}")))], 0),
     };
-    let timetable = Timetable::parse(&text, beat::FILE).unwrap_or_else(|bad| {
-        problems.extend(bad.problems.iter().map(|problem| of_schedule(problem, &text)));
-        Timetable::default()
-    });
-    // An entry is checked as what it will be: a task that somebody sends.
-    let stores = store::open("memory:", folder, store::Settings::default()).await?;
-    let client = Client::new(stores, catalogs, String::new()).routed(routes);
+    let timetable = match Timetable::parse(&text, beat::FILE) {
+        Ok(timetable) => timetable,
+        Err(bad) => return (bad.problems.iter().map(|problem| wrong(located(problem, &text))).collect(), 0),
+    };
+    let mut findings: Vec<Finding> = timetable
+        .warnings()
+        .iter()
+        .map(|problem| Finding { severity: Severity::Warning, code: "schedule", at: located(problem, &text) })
+        .collect();
     let places = places(&text);
     for entry in timetable.entries() {
         if let Err(error) = client.check(entry.request(Utc::now())) {
             let place = places.get(&entry.name).copied().unwrap_or_default();
-            problems.push(broken_at(beat::FILE, &text, place, format!("[{}]: {error}", entry.name)));
+            findings.push(wrong(broken_at(beat::FILE, &text, place, format!("[{}]: {error}", entry.name))));
         }
     }
-    let looked_at = format!(
-        "{} tasks, {} plugins, {} schedule entries",
-        catalog.tasks.len(),
-        catalog.plugins.len(),
-        timetable.entries().len()
-    );
-    Ok(Found { problems, warnings: timetable.warnings().to_vec(), looked_at })
+    (findings, timetable.entries().len())
+}
+
+fn error(code: &'static str, at: Broken) -> Finding {
+    Finding { severity: Severity::Error, code, at }
 }
 
 // The place goes apart, so that every problem is told in the same way.
-fn of_schedule(problem: &Problem, text: &str) -> Broken {
+fn located(problem: &Problem, text: &str) -> Broken {
     let of = [problem.entry.as_ref().map(|entry| format!("[{entry}]")), problem.field.clone()];
     let of: Vec<String> = of.into_iter().flatten().collect();
     let message =
@@ -121,7 +190,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         let found = look(folder.path(), Settings::check(folder.path(), &Flags::default())).await.unwrap();
-        found.problems.iter().map(Broken::to_string).collect()
+        found.findings.iter().map(|finding| finding.at.to_string()).collect()
     }
 
     #[tokio::test]
@@ -131,6 +200,14 @@ mod tests {
 
         assert_eq!(found(&[]).await, [""; 0]);
         assert_eq!(found(&[math, schedules]).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_shipped_has_no_problems() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = look(folder, Settings::check(folder, &Flags::default())).await.unwrap();
+
+        assert_eq!(found.findings, []);
     }
 
     #[tokio::test]
@@ -147,6 +224,32 @@ mod tests {
         assert!(found[0].starts_with("tasks/bad.rhai:2:11: "), "{found:?}");
         assert!(found[1].starts_with("plugins/odd/plugin.toml:4:1: "), "{found:?}");
         assert!(found[2].starts_with("schedules.toml:3: [a] schedule.minute: "), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn scripts_libraries_and_consumers_are_looked_through() {
+        let manifest =
+            "name = \"echo\"\nversion = \"1\"\napi = 1\n[[consumers]]\npath = \"/ws/e/\"\nscript = \"echo.rhai\"\n";
+        let found = found(&[
+            (
+                "tasks/a.rhai",
+                "import \"_lib/b\" as b;\nfn f(x) {\n  delay(\"a.g\", [1]);\n  delay(\"a.f\", []);\n  b::g()\n}",
+            ),
+            ("tasks/_lib/b.rhai", "fn g() { kv::gett(\"x\") }"),
+            ("plugins/echo/plugin.toml", manifest),
+            ("plugins/echo/echo.rhai", "fn connect(scope) { acept(); }"),
+        ])
+        .await;
+
+        assert_eq!(
+            found,
+            [
+                "plugins/echo/echo.rhai:1:21: there is no function `acept`; did you mean `accept`?",
+                "tasks/_lib/b.rhai:1:14: the module `kv` has no function `gett`; did you mean `get`?",
+                "tasks/a.rhai:3:9: no task named `a.g`; did you mean `a.f`?",
+                "tasks/a.rhai:4:9: arguments for `a.f` are not valid: missing argument `x`",
+            ]
+        );
     }
 
     #[tokio::test]
@@ -176,5 +279,25 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("schedules.toml:1:2: [a]: no task named `math.ad`; did you mean"), "{found:?}");
         assert!(found[1].starts_with("schedules.toml:5:2: [b]: arguments for `math.add`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_summary_counts() {
+        assert_eq!(
+            [summary(0, 0), summary(1, 0), summary(2, 1)],
+            ["no problems", "1 problem", "2 problems, 1 warning"]
+        );
+    }
+
+    #[test]
+    fn a_file_is_named_from_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tasks")).unwrap();
+        let file = folder.path().join("tasks/a.rhai");
+        std::fs::write(&file, "").unwrap();
+
+        assert_eq!(inside(folder.path(), &file), "tasks/a.rhai");
+        assert_eq!(inside(folder.path(), Path::new("tasks/a.rhai")), "tasks/a.rhai");
+        assert_eq!(inside(folder.path(), Path::new("tasks/none.rhai")), "tasks/none.rhai");
     }
 }

@@ -11,8 +11,10 @@ use anyhow::Context;
 #[error("`{}` is not an empty folder: name one that is not there yet", .0.display())]
 pub(super) struct NotEmpty(PathBuf);
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("tasks/hello.rhai", include_str!("new/hello.rhai")),
+    ("plugins/chat/plugin.toml", include_str!("../../plugins/chat/plugin.toml")),
+    ("plugins/chat/chat.rhai", include_str!("../../plugins/chat/chat.rhai")),
     ("schedules.toml", include_str!("new/schedules.toml")),
     ("umbel.toml", include_str!("new/umbel.toml")),
     (".gitignore", "data/\n"),
@@ -21,7 +23,8 @@ const FILES: [(&str, &str); 4] = [
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     make(folder)?;
     let name = folder.display();
-    eprintln!("made `{name}`; now:\n\n  umbel --dir {name} up\n  umbel --dir {name} send hello.greet world --wait");
+    let send = format!("umbel --dir {name} send hello.greet world --wait");
+    eprintln!("made `{name}`; now start it:\n\n  umbel --dir {name} up\n\nand in another terminal:\n\n  {send}");
     Ok(ExitCode::SUCCESS)
 }
 

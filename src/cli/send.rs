@@ -1,42 +1,100 @@
-//! `umbel send`: hands a task to the umbel that serves the folder, by HTTP, and may wait for its end.
+//! `umbel send`: hands a task to a running umbel, and may wait for its end with a bar that shows how far it is.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
-use super::{Sending, arguments, say, show};
+use super::bar::Bar;
+use super::door::{self, Door, Reach};
+use super::paper::say;
+use super::{Task, arguments, duration, exit, runtime, show};
 use crate::config::Settings;
 use crate::http::path_part;
-use crate::store::{Lock, lock_path};
-use crate::task::{Json, Run, State, TaskId, show_duration};
-
-/// How long one answer may take beyond what is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::script::Broken;
+use crate::task::{Json, Run, State, TaskId, Timestamp, parse_duration, parse_time, show_duration};
 
 /// How long one request lets the other side wait for the end of a task.
 const ONE_WAIT: Duration = Duration::from_secs(30);
 
-/// Why a task was not sent, or its end not seen.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unsent {
-    #[error("no umbel serves `{folder}`: start one there with `umbel up`, or run the task here with `umbel call`")]
-    Nobody { folder: String },
-    #[error("the umbel at {address} does not answer ({source}); `umbel up` starts another")]
-    Lost { address: String, source: Box<ureq::Error> },
-    #[error("{detail}")]
-    Refused { status: u16, detail: String },
-    #[error("task {id} has not ended within {patience}: it is {state}", state = .state.as_str(), patience = show_duration(*.patience))]
-    Late { id: TaskId, state: State, patience: Duration },
+/// The same while somebody looks at the bar.
+const ONE_LOOK: Duration = Duration::from_millis(250);
+
+#[derive(clap::Args)]
+pub(super) struct Sending {
+    #[command(flatten)]
+    pub task: Task,
+    /// Wait until it has ended, at most so long, and print its value instead.
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration)]
+    pub wait: Option<Option<Duration>>,
+    /// Do not start it before this much from now.
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "eta")]
+    countdown: Option<Duration>,
+    /// Do not start it before this time, in ISO 8601; without a zone it is UTC.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    eta: Option<Timestamp>,
+    /// Do not start it later than this much from now.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expires: Option<Duration>,
+    /// The queue, instead of the task's own.
+    #[arg(long)]
+    queue: Option<String>,
+    /// 0, the most urgent, to 9, instead of the task's own.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: Option<u8>,
+    /// How often it is tried again, instead of the task's own.
+    #[arg(long, value_name = "COUNT")]
+    max_retries: Option<u32>,
+    /// Its id; one that is known already is refused, so that what is sent twice runs once.
+    #[arg(long)]
+    id: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
+/// The time of an argument: a duration before now, or a time in ISO 8601.
+pub(super) fn since(text: &str) -> Result<Timestamp, BadField> {
+    match parse_duration(text) {
+        Ok(ago) => Ok(Utc::now() - ago),
+        Err(_) => time(text),
+    }
+}
+
+fn time(text: &str) -> Result<Timestamp, BadField> {
+    parse_time(text).map(|time| time.to_utc()).ok_or_else(|| BadField { text: text.to_owned() })
+}
+
+/// An argument that is no time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is no time: write it as in `2030-01-31T09:00:00+09:00`")]
+pub(super) struct BadField {
+    text: String,
+}
+
+/// The task has not ended in the time it was waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("task {id} has not ended within {patience}: it is {state}", state = .state.as_str(), patience = show_duration(*.patience))]
+struct Late {
+    id: TaskId,
+    state: State,
+    patience: Duration,
+}
+
+/// `POST /api/tasks/{name}`; what is `None` is the task's own.
 #[derive(Serialize)]
 struct Body {
     args: Json,
     kwargs: Json,
     /// In seconds.
     countdown: Option<f64>,
+    eta: Option<Timestamp>,
+    /// In seconds.
+    expires: Option<f64>,
     queue: Option<String>,
+    priority: Option<u8>,
+    max_retries: Option<u32>,
+    id: Option<String>,
 }
 
 /// What is common to every answer about a task.
@@ -46,73 +104,69 @@ struct Known {
     state: State,
 }
 
-pub(super) fn run(settings: &Settings, sending: Sending, json: bool) -> anyhow::Result<ExitCode> {
-    let Sending { task, wait, countdown, queue } = sending;
+pub(super) fn run(
+    sending: Sending,
+    settings: impl FnOnce() -> Result<Settings, Broken>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let Sending { task, wait, countdown, eta, expires, queue, priority, max_retries, id, reach } = sending;
     let (args, kwargs) = arguments::read(task.arguments)?;
-    let countdown = countdown.map(|wait| wait.as_secs_f64());
-    let body = serde_json::to_string(&Body { args, kwargs, countdown, queue })?;
-    let path = format!("/api/tasks/{}", path_part(&task.task));
-    let door = Door::of(settings)?;
+    let [countdown, expires] = [countdown, expires].map(|span| span.map(|span| span.as_secs_f64()));
+    let body = Body { args, kwargs, countdown, eta, expires, queue, priority, max_retries, id };
+    let door = Door::open(reach, settings)?;
+    let answer = door.post(&format!("/api/tasks/{}", path_part(&task.task)), &serde_json::to_string(&body)?)?;
+    let known: Known = door::read(&answer)?;
     let Some(patience) = wait else {
-        let answer = door.ask(&path, None, Some(&body))?;
-        let known: Known = serde_json::from_str(&answer)?;
         say(if json { &answer } else { known.id.as_str() })?;
         return Ok(ExitCode::SUCCESS);
     };
+    let (id, bar) = (known.id.clone(), Bar::new(&task.task, json));
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
+        let clearing = bar.clone();
+        let waiting = tokio::task::spawn_blocking(move || end(&door, known, patience, &bar));
+        tokio::select! {
+            ended = waiting => Some(ended),
+            _ = tokio::signal::ctrl_c() => {
+                clearing.clear();
+                None
+            }
+        }
+    });
+    // A request that nobody waits for any more.
+    runtime.shutdown_background();
+    match ended {
+        Some(ended) => {
+            let answer = ended??;
+            show(&door::read::<Run>(&answer)?, json)
+        }
+        None => {
+            eprintln!("the task goes on; `umbel inspect {id}` shows it, `umbel revoke {id}` ends it");
+            Ok(ExitCode::from(exit::INTERRUPTED))
+        }
+    }
+}
+
+/// Waits for the end of a task, and gives what is known of it then.
+fn end(door: &Door, known: Known, patience: Option<Duration>, bar: &Bar) -> anyhow::Result<String> {
     let began = Instant::now();
-    let left = || patience.map_or(ONE_WAIT, |patience| patience.saturating_sub(began.elapsed()).min(ONE_WAIT));
-    let mut answer = door.ask(&path, Some(left()), Some(&body))?;
+    let Known { id, mut state } = known;
+    let path = format!("/api/tasks/{}", path_part(id.as_str()));
     loop {
-        let Known { id, state } = serde_json::from_str(&answer)?;
-        if state.is_final() {
-            return show(&serde_json::from_str::<Run>(&answer)?, json);
+        let left = patience.map(|patience| patience.saturating_sub(began.elapsed()));
+        if let Some(patience) = patience.filter(|_| left.is_some_and(|left| left.is_zero())) {
+            bar.clear();
+            return Err(Late { id, state, patience }.into());
         }
-        if let Some(patience) = patience.filter(|_| left().is_zero()) {
-            return Err(Unsent::Late { id, state, patience }.into());
+        let one = if bar.is_hidden() { ONE_WAIT } else { ONE_LOOK };
+        let wait = left.map_or(one, |left| left.min(one));
+        let answer = door.get_within(&format!("{path}?wait={}", wait.as_secs_f64()), wait)?;
+        let run: Run = door::read(&answer)?;
+        if run.state.is_final() {
+            bar.clear();
+            return Ok(answer);
         }
-        answer = door.ask(&format!("/api/tasks/{}", path_part(id.as_str())), Some(left()), None)?;
+        bar.show(&run);
+        state = run.state;
     }
-}
-
-/// The running umbel of a folder.
-struct Door {
-    agent: ureq::Agent,
-    address: String,
-}
-
-impl Door {
-    fn of(settings: &Settings) -> anyhow::Result<Self> {
-        let holder = Lock::holder(&lock_path(&settings.store, &settings.folder))?;
-        let folder = settings.folder.display().to_string();
-        let address = holder.and_then(|holder| holder.address).ok_or(Unsent::Nobody { folder })?;
-        // A proxy is for other machines.
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
-        Ok(Self { agent, address })
-    }
-
-    // Posts where there is a body; the answer's text.
-    fn ask(&self, path: &str, wait: Option<Duration>, body: Option<&str>) -> Result<String, Unsent> {
-        let lost = |error| Unsent::Lost { address: self.address.clone(), source: Box::new(error) };
-        let query = wait.map_or(String::new(), |wait| format!("?wait={}", wait.as_secs_f64()));
-        let url = format!("http://{}{path}{query}", self.address);
-        let patience = Some(PATIENCE + wait.unwrap_or_default());
-        let mut answer = match body {
-            Some(body) => self.agent.post(url).config().timeout_global(patience).build().send(body),
-            None => self.agent.get(url).config().timeout_global(patience).build().call(),
-        }
-        .map_err(lost)?;
-        let text = answer.body_mut().with_config().limit(64 << 20).read_to_string().map_err(lost)?;
-        match answer.status().as_u16() {
-            200..300 => Ok(text),
-            status => Err(Unsent::Refused { status, detail: detail(&text) }),
-        }
-    }
-}
-
-fn detail(text: &str) -> String {
-    #[derive(Deserialize)]
-    struct Document {
-        detail: String,
-    }
-    serde_json::from_str(text).map_or_else(|_| text.to_owned(), |document: Document| document.detail)
 }

@@ -25,6 +25,7 @@ const SENT: &[Scope] = &[Scope::Send, Scope::Read];
 pub const TABLE: &[(&str, &str, &[Scope])] = &[
     ("GET", "/", READ),
     ("GET", "/metrics", READ),
+    ("GET", "/api/openapi.json", READ),
     ("GET", "/api/catalog", READ),
     ("GET", "/api/catalog/{name}", READ),
     ("GET", "/api/plugins", READ),
@@ -48,7 +49,7 @@ pub const TABLE: &[(&str, &str, &[Scope])] = &[
 ];
 
 /// What platforms ask that have no token.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+pub const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// What `method` on `route` needs; `route` is `None` where no route fits, which is told to every bearer.
 pub fn needed(method: &Method, route: Option<&str>) -> Access {

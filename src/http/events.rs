@@ -114,11 +114,11 @@ impl Follower {
 }
 
 #[utoipa::path(
-    get, path = "/api/tasks/{id}/events", tag = "tasks", operation_id = "follow_task",
+    get, path = "/api/tasks/{task}/events", tag = "tasks", operation_id = "follow_task",
     description = "Events `state` and `progress` as they happen (SSE); the last one has the whole run. \
                    The same as frames of a WebSocket: `/ws/tasks/{id}/?after=`.",
     params(
-        ("id" = String, Path, description = "The id of the task"),
+        ("task" = String, Path, description = "The id of the task"),
         ("after" = Option<String>, Query, description = "The id of the last event that is known"),
         ("Last-Event-ID" = Option<String>, Header, description = "The same; counts where both are given"),
     ),

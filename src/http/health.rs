@@ -11,6 +11,10 @@ use super::{Problem, Shared};
 /// How long the store may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+#[utoipa::path(
+    get, path = "/", tag = "health", operation_id = "show_pointer",
+    responses((status = 200, description = "Where to go on", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn pointer() -> &'static str {
     concat!(
         "umbel ",
@@ -19,6 +23,7 @@ pub(super) async fn pointer() -> &'static str {
         "GET  /api/catalog               what can run\n",
         "POST /api/tasks/{name}?wait=5s  run it: {\"args\": [1, 2]}\n",
         "GET  /api/tasks                 what ran, newest first\n",
+        "GET  /api/openapi.json          the whole API\n",
         "GET  /readyz                    whether all is well\n",
     )
 }

@@ -104,6 +104,10 @@ pub(super) fn answered(method: &Method, route: Option<&MatchedPath>, status: Sta
         .increment(1);
 }
 
+#[utoipa::path(
+    get, path = "/metrics", tag = "health", operation_id = "show_metrics",
+    responses((status = 200, description = "What Prometheus reads", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn show(State(door): Shared) -> ([(HeaderName, &'static str); 1], String) {
     let mut page = Page(door.metrics.recorder.handle().render());
     tell_process(&mut page, door.metrics.since);

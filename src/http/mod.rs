@@ -24,6 +24,7 @@ mod listing;
 mod metrics;
 mod news;
 mod once;
+mod openapi;
 mod parts;
 mod problem;
 mod queues;
@@ -117,6 +118,7 @@ fn router(state: AppState, stop: CancellationToken) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::show))
+        .route("/api/openapi.json", get(openapi::show))
         .route("/api/catalog", get(catalog::all))
         .route("/api/catalog/{name}", get(catalog::one))
         .route("/api/plugins", get(catalog::plugins))

@@ -16,7 +16,8 @@ use crate::task::{Json, Priority, QueueName, TaskId, Timestamp, duration_field, 
 /// How deep arguments may be nested. Readers of JSON stop at about 128, and the message puts its own levels around.
 const DEEPEST: usize = 100;
 
-const FIELDS: [&str; 9] = ["args", "kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
+pub(super) const FIELDS: [&str; 9] =
+    ["args", "kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
 
 /// Reads the body that is sent for `task`; an empty one asks for nothing special.
 pub(super) fn one(task: String, body: &[u8]) -> Result<Request, Problem> {

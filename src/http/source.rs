@@ -21,8 +21,8 @@ pub(super) struct Shown {
 }
 
 #[utoipa::path(
-    get, path = "/api/tasks/{id}/source", tag = "tasks", operation_id = "show_source",
-    params(("id" = String, Path, description = "The id of the task")),
+    get, path = "/api/tasks/{task}/source", tag = "tasks", operation_id = "show_source",
+    params(("task" = String, Path, description = "The id of the task")),
     responses(
         (status = 200, description = "The code that its latest attempt ran", body = ref("#/components/schemas/Source")),
         (status = 404, description = "No such task is known, or its code is not kept", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),

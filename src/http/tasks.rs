@@ -26,10 +26,10 @@ pub(super) struct Revocation {
 }
 
 #[utoipa::path(
-    post, path = "/api/tasks/{name}", tag = "tasks", operation_id = "send_task",
+    post, path = "/api/tasks/{task}", tag = "tasks", operation_id = "send_task",
     description = "Sends a task. With `wait` the answer is its run, if it ends in time.",
     params(
-        ("name" = String, Path, description = "The name of the task, such as `math.add`"),
+        ("task" = String, Path, description = "The name of the task, such as `math.add`"),
         ("wait" = Option<String>, Query, description = "Seconds or a duration such as `5s`; 60 s at most"),
         ("Idempotency-Key" = Option<String>, Header, description = "Sent again within 24 hours, the same request is not done again"),
     ),
@@ -121,9 +121,9 @@ fn add(batch: &mut Batch, key: Option<&Key>, index: usize, text: &[u8]) -> Resul
 }
 
 #[utoipa::path(
-    get, path = "/api/tasks/{id}", tag = "tasks", operation_id = "show_task",
+    get, path = "/api/tasks/{task}", tag = "tasks", operation_id = "show_task",
     params(
-        ("id" = String, Path, description = "The id of the task"),
+        ("task" = String, Path, description = "The id of the task"),
         ("wait" = Option<String>, Query, description = "Seconds or a duration such as `5s`; 60 s at most"),
     ),
     responses(
@@ -143,9 +143,9 @@ pub(super) async fn load(State(door): Shared, Part(id): Part, uri: Uri) -> Resul
 }
 
 #[utoipa::path(
-    post, path = "/api/tasks/{id}/revoke", tag = "tasks", operation_id = "revoke_task",
+    post, path = "/api/tasks/{task}/revoke", tag = "tasks", operation_id = "revoke_task",
     description = "Takes care that the task does not start; with `terminate` also stops it where it runs.",
-    params(("id" = String, Path, description = "The id of the task")),
+    params(("task" = String, Path, description = "The id of the task")),
     request_body(content = ref("#/components/schemas/Revoke"), description = "`{\"terminate\": true}`, or nothing"),
     responses(
         (status = 202, description = "What is known of it, and whether it is being stopped", body = ref("#/components/schemas/Revocation")),
@@ -168,9 +168,9 @@ pub(super) async fn revoke(State(door): Shared, Part(id): Part, body: Body) -> R
 }
 
 #[utoipa::path(
-    post, path = "/api/tasks/{id}/retry", tag = "tasks", operation_id = "retry_task",
+    post, path = "/api/tasks/{task}/retry", tag = "tasks", operation_id = "retry_task",
     description = "Sends the task of an ended run again, as a new one with the same arguments, queue and priority.",
-    params(("id" = String, Path, description = "The id of the task that has ended")),
+    params(("task" = String, Path, description = "The id of the task that has ended")),
     responses(
         (status = 202, description = "The new task; `Location` is where its run is", body = ref("#/components/schemas/Submitted")),
         (status = 404, description = "No such run is known, or its task is not there any more", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),

@@ -1,5 +1,6 @@
 //! The door with real scripts and a store in memory, and nobody who works: everything that needs no worker.
 
+mod api;
 mod door;
 
 use std::net::SocketAddr;

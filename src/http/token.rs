@@ -207,7 +207,9 @@ mod tests {
             let headers =
                 values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect::<Vec<_>>();
             let mut map = HeaderMap::new();
-            headers.into_iter().for_each(|(name, value)| drop(map.append(name, value)));
+            headers.into_iter().for_each(|(name, value)| {
+                map.append(name, value);
+            });
             in_header(&map).map(|token| token.map(str::to_owned))
         };
 

@@ -15,7 +15,7 @@ use super::difference::difference;
 use super::scripts::Scripts;
 use super::{Catalog, Catalogs, Plugin, Task, declared, path, tree};
 use crate::module;
-use crate::script::{self, Broken};
+use crate::script::{self, Broken, Script};
 use crate::watch::{Snapshot, Watch};
 
 const TASKS: &str = "tasks";
@@ -76,6 +76,11 @@ impl Loader {
     /// Where each load puts its catalog.
     pub fn catalogs(&self) -> Catalogs {
         self.catalogs.clone()
+    }
+
+    /// Every script of the last load that could be loaded, by its file: tasks, libraries, modules and consumers.
+    pub fn scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
+        self.scripts.all()
     }
 
     /// Reads everything, and swaps the catalog if anything differs; the log says what. What is wrong is in the

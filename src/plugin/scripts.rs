@@ -53,6 +53,13 @@ impl Scripts {
         self.kept.retain(|_, kept| kept.asked);
     }
 
+    /// Every script of the last pass that could be loaded, by its file.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Script>> {
+        let loaded: BTreeMap<_, _> =
+            self.kept.iter().filter_map(|(file, kept)| Some((file, kept.result.as_ref().ok()?))).collect();
+        loaded.into_values()
+    }
+
     /// The script of `file`, a path from the project's folder; its imports start from `folder`. The same as in the
     /// last pass when neither it nor what it imports has changed, and the same error.
     pub fn load(&mut self, file: &str, folder: &Path) -> Result<Arc<Script>, Broken> {

@@ -20,9 +20,30 @@ pub(super) fn excerpt(source: &str, line: usize, column: Option<usize>) -> Optio
     })
 }
 
+/// The same place, or the one behind the last word of `source` when nothing follows there.
+pub(super) fn within(source: &str, line: u32, column: Option<u32>) -> (u32, Option<u32>) {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let text = source.trim_end();
+    let last = text.lines().count();
+    if text.is_empty() || line <= number(last) {
+        return (line, column);
+    }
+    let behind = text.lines().last().map_or(0, |line| line.chars().count());
+    (number(last), Some(number(behind + 1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missed_at_the_end_is_missed_behind_the_last_word() {
+        assert_eq!(within("fn f() {\n    1\n\n", 4, Some(1)), (2, Some(6)));
+        assert_eq!(within("fn f() {\n", 2, None), (1, Some(9)));
+        assert_eq!(within("fn f() {", 1, Some(9)), (1, Some(9)));
+        assert_eq!(within("a\n\nb", 2, Some(1)), (2, Some(1)));
+        assert_eq!(within(" \n", 3, None), (3, None));
+    }
 
     #[test]
     fn the_mark_stands_under_the_column() {

@@ -17,6 +17,7 @@ mod host;
 mod import;
 mod limit;
 mod limits;
+mod lint;
 mod load;
 mod options;
 mod pool;
@@ -34,6 +35,7 @@ pub use host::{Host, HostError, Level, SocketHost, Submission, TaskFacts};
 pub use import::{PluginModule, Reads, Roots};
 pub use limit::{Stop, StopReason, go_on, host, pause, retry, time_left};
 pub use limits::Limits;
+pub use lint::{Finding, Lint, Refusal, Sent, Severity};
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
 pub use value::{MAX_JSON, from_json, to_json};
 
@@ -158,8 +160,10 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// Something wrong in `file`, whose text is `source`. Line and column are 1-based.
+    /// Something wrong in `file`, whose text is `source`. Line and column are 1-based. What is missed at the end of
+    /// the text is missed behind its last word.
     pub fn at(file: &str, source: &str, line: u32, column: Option<u32>, message: String) -> Self {
+        let (line, column) = excerpt::within(source, line, column);
         let excerpt = excerpt::excerpt(source, line as usize, column.map(|column| column as usize));
         Self { file: file.to_owned(), line: Some(line), column, message, excerpt }
     }

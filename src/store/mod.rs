@@ -300,14 +300,16 @@ pub trait Queue: Send + Sync {
     /// the same step: when it (or a later tick of its entry) was taken before, nothing is stored.
     ///
     /// # Errors
-    /// `DuplicateId` when a task of ours with such an id is known.
+    /// `DuplicateId` when a task of ours with such an id is known. After `Away` they may be stored all the same: the
+    /// same push may then answer `DuplicateId` for what it stored itself.
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed>;
 
     /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
     /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
-    /// Ends a delivery in one atomic step, see [`Settlement`].
+    /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same
+    /// settlement is answered with `LeaseLost`.
     async fn settle(&self, settlement: Settlement) -> Result<Settled>;
 
     /// Gives up the right of redelivery before the script starts (`acks_late: false`): whatever happens, the task is
@@ -319,7 +321,8 @@ pub trait Queue: Send + Sync {
     async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> Result<()>;
 
     /// The script of this delivery begins now: if this process dies before it is settled, that is a death of the
-    /// task. Does not wait; called for each run, on the script's thread.
+    /// task. It is written down soon, and by the next `keep_alive` at the latest. Does not wait, except for a moment
+    /// where the task came back from a dead process; called for each run, on the script's thread.
     fn started(&self, receipt: &Receipt);
 
     /// Renews the leases of everything this process has claimed, takes back what dead processes held, and drops

@@ -13,11 +13,14 @@ use super::meters;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
-use crate::store::{Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
+use crate::store::{self, Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
 use crate::task::{Failure, Json, Message, Timestamp, Verdict, judge};
 
 /// A delivery that has not begun to run after this is given back: others may have room.
 const START_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a store refuses so often, for some seconds, it will never take; then the task fails instead.
+const REFUSALS: u32 = 8;
 
 /// What one attempt came to.
 enum Performed {
@@ -174,20 +177,27 @@ async fn put_back(floor: &Floor, delivery: Delivery) {
     }
 }
 
-/// Writes the verdict. While the store is away it tries again: what was done should not be done twice.
+/// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that
+/// answers and refuses may do so because of what is to be written; then what is written in the end is only that.
 async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: Attempt, took: Duration) {
     floor.journal.settled(&delivery.message, &verdict, took);
-    let settlement = Settlement {
+    let mut settlement = Settlement {
         ending: ending(&delivery.message, verdict, Utc::now(), attempt.ignore_result),
         attempt: Attempt { finished_at: Some(Utc::now()), ..attempt },
         follow_ups: Vec::new(),
         delivery,
     };
     let mut backoff = Backoff::new();
+    let mut refused = 0;
     loop {
         let receipt = &settlement.delivery.receipt;
         match floor.client.stores().queue.settle(settlement.clone()).await {
             Ok(Settled::Stored) => return,
+            // What failed before may have arrived all the same, and ended the lease itself.
+            Ok(Settled::LeaseLost) if !backoff.is_first() => {
+                warn!(task.id = %receipt.id, "task {} is settled, by the try before or by who has it now", receipt.id);
+                return;
+            }
             Ok(Settled::LeaseLost) => {
                 warn!(task.id = %receipt.id, "the lease of task {} was lost: another process runs it", receipt.id);
                 return;
@@ -197,12 +207,24 @@ async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: At
                 if backoff.is_first() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
                 }
+                refused += u32::from(matches!(cause, store::Error::Other(_)));
+                if refused == REFUSALS {
+                    settlement = unstorable(settlement, &cause);
+                }
                 if !backoff.pause(&floor.hurry).await {
                     return;
                 }
             }
         }
     }
+}
+
+// As little as can be said of an attempt whose outcome the store does not take.
+fn unstorable(settlement: Settlement, cause: &store::Error) -> Settlement {
+    error!(task.id = %settlement.delivery.receipt.id, "the store refuses what came of task {}, so it fails", settlement.delivery.receipt.id);
+    let why = Failure::celery("BackendStoreError", format!("what came of it cannot be stored: {cause}"));
+    let attempt = Attempt { log: Vec::new(), children: Vec::new(), ..settlement.attempt };
+    Settlement { ending: Ending::Failure(why), attempt, follow_ups: Vec::new(), ..settlement }
 }
 
 fn ending(message: &Message, verdict: Verdict, now: Timestamp, ignore_result: bool) -> Ending {

@@ -90,6 +90,7 @@ impl Host for TaskHost {
     fn started(&self) {
         if self.started_at.set(Utc::now()).is_ok() {
             self.meter.started();
+            self.floor.client.stores().queue.started(&self.receipt);
         }
     }
 

@@ -10,11 +10,15 @@ mod host;
 mod journal;
 mod meters;
 mod pace;
+mod presence;
 mod running;
+mod sources;
+mod suspect;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +29,7 @@ use tracing::{error, info, warn};
 use crate::channels::Hub;
 use crate::client::Client;
 use crate::script::Pool;
-use crate::store::Queues;
+use crate::store::{Delivery, Queues};
 use crate::task::TaskId;
 
 use backoff::Backoff;
@@ -57,6 +61,8 @@ struct Floor {
     hub: Option<Hub>,
     pool: Pool,
     settings: Settings,
+    /// Which queues it serves; asked before each claim, because a reload may add some.
+    queues: Box<dyn Fn() -> Queues + Send + Sync>,
     journal: Journal,
     meters: Meters,
     runtime: tokio::runtime::Handle,
@@ -87,8 +93,6 @@ impl Drop for UnderWay {
 /// Runs tasks until it is stopped.
 pub struct Worker {
     floor: Arc<Floor>,
-    /// Which queues it serves; asked before each claim, because a reload may add some.
-    queues: Box<dyn Fn() -> Queues + Send + Sync>,
 }
 
 impl Worker {
@@ -108,6 +112,7 @@ impl Worker {
             client,
             hub,
             settings,
+            queues: Box::new(queues),
             journal,
             runtime: tokio::runtime::Handle::current(),
             running: Running::default(),
@@ -115,13 +120,15 @@ impl Worker {
             stopping: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };
-        Self { floor: Arc::new(floor), queues: Box::new(queues) }
+        Self { floor: Arc::new(floor) }
     }
 
     /// Works until `stop`; then lets running tasks end within the grace, puts the rest back, and returns.
     pub async fn run(self, stop: CancellationToken) {
         let executions = TaskTracker::new();
-        let _leases = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().keep_leases()));
+        let leases = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().keep_leases()));
+        let (catalogs, store) = (self.floor.client.catalogs().clone(), self.floor.client.stores().sources.clone());
+        let _keeping = AbortOnDropHandle::new(tokio::spawn(sources::keep(catalogs, store, stop.clone())));
         let terminations = self.floor.client.stores().queue.terminations();
         let _terminating = AbortOnDropHandle::new(tokio::spawn(self.floor.clone().terminate_when_told(terminations)));
 
@@ -138,6 +145,10 @@ impl Worker {
             self.floor.hurry.cancel();
             executions.wait().await;
         }
+        // A renewal on its way would announce it again.
+        leases.abort();
+        let _ = leases.await;
+        self.floor.leave().await;
     }
 
     async fn claim_until(&self, stop: &CancellationToken, executions: &TaskTracker) {
@@ -152,17 +163,12 @@ impl Worker {
                 continue;
             }
             // Never dropped half-way: a claim that the store has granted would wait for its lease to end.
-            match self.floor.client.stores().queue.claim(&(self.queues)(), room, CLAIM_PATIENCE).await {
+            match self.floor.client.stores().queue.claim(&(self.floor.queues)(), room, CLAIM_PATIENCE).await {
                 Ok(deliveries) => {
                     backoff = Backoff::new();
-                    for delivery in deliveries {
-                        let floor = self.floor.clone();
-                        let under_way = UnderWay { counted: Some(executions.token()), floor: floor.clone() };
-                        tokio::spawn(async move {
-                            execution::run(&floor, delivery).await;
-                            drop(under_way);
-                        });
-                    }
+                    let (usual, suspects) = suspect::part(deliveries);
+                    usual.into_iter().for_each(|delivery| self.floor.start(executions, delivery));
+                    suspect::run_alone(&self.floor, executions, suspects, stop).await;
                 }
                 Err(cause) => {
                     meters::store_failed();
@@ -177,10 +183,19 @@ impl Worker {
 }
 
 impl Floor {
+    fn start(self: &Arc<Self>, executions: &TaskTracker, delivery: Delivery) {
+        let floor = self.clone();
+        let under_way = UnderWay { counted: Some(executions.token()), floor: floor.clone() };
+        tokio::spawn(async move {
+            execution::run(&floor, delivery).await;
+            drop(under_way);
+        });
+    }
+
     // One timer for all leases of the process. A run whose lease is lost is stopped: it may run elsewhere by now.
     async fn keep_leases(self: Arc<Self>) {
         let stores = self.client.stores();
-        let lease = self.settings.lease;
+        let (lease, started_at) = (self.settings.lease, Utc::now());
         let mut ends = Instant::now() + lease;
         let mut timer = tokio::time::interval(lease / 3);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -199,6 +214,7 @@ impl Floor {
                 Ok(lost) => {
                     ends = asked + lease;
                     lost.iter().for_each(|receipt| self.running.lost(receipt));
+                    self.announce(started_at).await;
                 }
                 Err(cause) => {
                     meters::store_failed();

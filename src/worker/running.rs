@@ -43,6 +43,13 @@ impl Running {
         self.inner().stops.remove(receipt);
     }
 
+    /// What runs now.
+    pub fn ids(&self) -> Vec<TaskId> {
+        let mut ids: Vec<TaskId> = self.inner().stops.keys().map(|receipt| receipt.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
     /// The lease of `receipt` is lost.
     pub fn lost(&self, receipt: &Receipt) {
         if let Some(stop) = self.inner().stops.get(receipt) {

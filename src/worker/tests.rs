@@ -1,5 +1,6 @@
 //! How a worker goes on when the store fails, tasks outstay their welcome, and things happen between two steps.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
@@ -11,7 +12,7 @@ use crate::plugin::Loader;
 use crate::store::{
     self, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Stores, Tick,
 };
-use crate::task::{Message, QueueName, Run, State};
+use crate::task::{Message, QueueName, Run, State, to_json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,6 +25,12 @@ struct Troubled {
     no_renewal: AtomicBool,
     /// What is claimed is terminated before its worker hears of it.
     terminated: AtomicBool,
+    /// So many settlements are refused.
+    settlements_fail: AtomicUsize,
+    /// Tasks of this name have so many deaths.
+    suspected: Mutex<Option<(String, u32)>>,
+    /// The waits with which deliveries were put back.
+    waits: Mutex<Vec<Duration>>,
     put_back: Notify,
 }
 
@@ -37,7 +44,10 @@ impl Queue for Troubled {
         self.inner.push(messages, unless).await
     }
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> store::Result<Vec<Delivery>> {
-        let claimed = self.inner.claim(queues, max, patience).await?;
+        let mut claimed = self.inner.claim(queues, max, patience).await?;
+        if let Some((name, deaths)) = &*self.suspected.lock().unwrap() {
+            claimed.iter_mut().filter(|one| one.message.task == *name).for_each(|one| one.deaths = *deaths);
+        }
         if self.terminated.load(Ordering::Relaxed) {
             for delivery in &claimed {
                 self.inner.revoke(&delivery.receipt.id, true).await?;
@@ -46,6 +56,11 @@ impl Queue for Troubled {
         Ok(claimed)
     }
     async fn settle(&self, settlement: Settlement) -> store::Result<Settled> {
+        let left = self.settlements_fail.load(Ordering::Relaxed);
+        self.settlements_fail.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left > 0 {
+            return Err(anyhow::anyhow!("too large").into());
+        }
         self.inner.settle(settlement).await
     }
     async fn acknowledge(&self, receipt: &Receipt) -> store::Result<Settled> {
@@ -54,6 +69,9 @@ impl Queue for Troubled {
         if left > 0 { Err(away()) } else { self.inner.acknowledge(receipt).await }
     }
     async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> store::Result<()> {
+        if !deliveries.is_empty() {
+            self.waits.lock().unwrap().push(wait);
+        }
         self.inner.put_back(deliveries, wait).await?;
         self.put_back.notify_one();
         Ok(())
@@ -116,6 +134,9 @@ impl Shop {
             acknowledgements_fail: AtomicUsize::new(0),
             no_renewal: AtomicBool::new(false),
             terminated: AtomicBool::new(false),
+            settlements_fail: AtomicUsize::new(0),
+            suspected: Mutex::default(),
+            waits: Mutex::default(),
             put_back: Notify::new(),
         });
         let stores = Stores { queue: trouble.clone(), exclusive, ..stores };
@@ -140,8 +161,12 @@ impl Shop {
     }
 
     async fn has_begun(&self) {
+        self.has_said("begun").await;
+    }
+
+    async fn has_said(&self, key: &str) {
         let said = async {
-            while self.client.stores().kv.get("begun").await.unwrap().is_none() {
+            while self.client.stores().kv.get(key).await.unwrap().is_none() {
                 tokio::task::yield_now().await;
             }
         };
@@ -233,6 +258,137 @@ async fn what_cannot_start_is_not_claimed_again_and_again() {
     tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("the third is put back");
 
     assert_eq!(floor.pace.room(2), 0);
+}
+
+const ALONE: &str = r#"
+fn usual() { kv::incr("running"); kv::set("begun", true); while kv::get("gate") != true { sleep(0.001); } kv::incr("running", -1); }
+fn suspect() { kv::incr("beside", kv::incr("running", 0)); kv::set("alone", true); while kv::get("open") != true { sleep(0.001); } }
+fn next() { kv::set("next", true); }
+"#;
+
+async fn suspects(name: &str, slots: usize) -> Shop {
+    let shop = Shop::new(ALONE, slots, true).await;
+    *shop.trouble.suspected.lock().unwrap() = Some((name.to_owned(), store::SUSPICIOUS_DEATHS));
+    shop
+}
+
+impl Shop {
+    async fn say(&self, key: &str) {
+        self.client.stores().kv.set(key, to_json(&true), None, false).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_runs_alone() {
+    let mut shop = suspects("it.suspect", 4).await;
+    let _open = shop.open();
+    let usual = shop.send("it.usual").await;
+    shop.has_begun().await;
+
+    let suspect = shop.send("it.suspect").await;
+    shop.say("gate").await;
+    shop.has_said("alone").await;
+    let next = shop.send("it.next").await;
+
+    assert!(shop.client.wait(&next, Duration::from_millis(300)).await.unwrap().unwrap().started_at.is_none());
+    assert_eq!(shop.client.load(&usual).await.unwrap().unwrap().state, State::Success);
+    shop.say("open").await;
+    assert_eq!(shop.ended(&suspect).await.state, State::Success);
+    assert_eq!(shop.ended(&next).await.state, State::Success);
+    assert_eq!(shop.client.stores().kv.get("beside").await.unwrap().unwrap().get(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_suspect_runs_at_a_time() {
+    let mut shop = suspects("it.suspect", 4).await;
+    let ids = [shop.send("it.suspect").await, shop.send("it.suspect").await, shop.send("it.suspect").await];
+
+    let _open = shop.open();
+
+    shop.has_said("alone").await;
+    let running = |run: Run| run.state == State::Started;
+    let mut runs = 0;
+    for id in &ids {
+        runs += usize::from(running(shop.client.load(id).await.unwrap().unwrap()));
+    }
+    assert_eq!(runs, 1);
+    shop.say("open").await;
+    for id in &ids {
+        assert_eq!(shop.ended(id).await.state, State::Success);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspect_does_not_hold_up_a_busy_worker() {
+    let mut shop = suspects("it.suspect", 2).await;
+    let _open = shop.open();
+    shop.send("it.usual").await;
+    shop.has_begun().await;
+
+    shop.send("it.suspect").await;
+
+    tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it is put back");
+    assert_eq!(*shop.trouble.waits.lock().unwrap(), [Duration::from_secs(60)]);
+    let next = shop.send("it.next").await;
+    assert_eq!(shop.ended(&next).await.state, State::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_does_not_wait_for_its_suspects_turn() {
+    let mut shop = suspects("it.suspect", 2).await;
+    let open = shop.open();
+    shop.send("it.usual").await;
+    shop.has_begun().await;
+    let suspect = shop.send("it.suspect").await;
+    let started = async { while shop.client.load(&suspect).await.unwrap().unwrap().state != State::Started {} };
+    tokio::time::timeout(PATIENCE, started).await.expect("it is claimed");
+
+    shop.stop.cancel();
+    open.await.unwrap();
+
+    assert_eq!(shop.client.load(&suspect).await.unwrap().unwrap().state, State::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_does_not_take_is_a_failure_in_the_end() {
+    let mut shop = Shop::new("fn seven() { 7 }", 1, true).await;
+    shop.trouble.settlements_fail.store(8, Ordering::Relaxed);
+    let _open = shop.open();
+
+    let id = shop.send("it.seven").await;
+
+    let run = shop.ended(&id).await;
+    let error = run.error.unwrap();
+    assert_eq!((run.state, error.exc_type.as_str()), (State::Failure, "BackendStoreError"));
+    assert!(error.exc_message.contains("too large"), "{}", error.exc_message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_on_the_roster_while_it_works() {
+    let mut shop = Shop::new("fn nap() { kv::set(\"begun\", true); sleep(60) }", 3, true).await;
+    let roster = shop.client.stores().roster.clone();
+    assert!(roster.workers().await.unwrap().is_empty());
+    let open = shop.open();
+    let running = shop.send("it.nap").await;
+    let announced = async {
+        loop {
+            let workers = roster.workers().await.unwrap();
+            if let [worker] = &workers[..]
+                && worker.running == std::slice::from_ref(&running)
+            {
+                return worker.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+
+    let worker = tokio::time::timeout(PATIENCE, announced).await.expect("it says what it runs");
+    shop.stop.cancel();
+    open.await.unwrap();
+
+    assert_eq!((worker.name.as_str(), worker.slots, worker.queues.len()), ("test@localhost", 3, 0));
+    assert!(worker.seen_at >= worker.started_at);
+    assert!(roster.workers().await.unwrap().is_empty());
 }
 
 struct Look {

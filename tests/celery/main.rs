@@ -3,30 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::house::{Plan, eventually};
+use support::python::{program, python};
 use support::redis_server::RedisServer;
-
-/// A Python script of this folder, to be run.
-fn script(name: &str, arguments: &[&str]) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv/bin/python");
-    assert!(python.exists(), "no Celery here: `tests/run` installs it");
-    let mut command = Command::new(python);
-    command.arg(root.join("tests/celery").join(name)).args(arguments);
-    command
-}
-
-/// What such a script prints, a JSON value a line.
-fn python(name: &str, arguments: &[&str]) -> Vec<Value> {
-    let output = script(name, arguments).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 /// A Python script that runs until the end of the test.
 struct Running(Child);
@@ -47,7 +29,7 @@ fn a_task_that_a_celery_worker_has_is_sent_unseen_and_its_result_comes_back() {
         .file("schedules.toml", "[often]\ntask = \"reports.total\"\nschedule = \"1s\"\nargs = [20, 22]\n")
         .store(&redis.url())
         .start();
-    let worker = script("worker.py", &[&redis.url()]).stdout(Stdio::null()).spawn().unwrap();
+    let worker = program("tests/celery/worker.py", &[&redis.url()]).stdout(Stdio::null()).spawn().unwrap();
     let _worker = Running(worker);
 
     let sent = house.post("/api/tasks/reports.total?wait=60s", &json!({ "args": [1, 2], "kwargs": { "factor": 10 } }));
@@ -85,7 +67,7 @@ fn a_celery_client_sends_tasks_and_gets_their_results() {
         .store(&redis.url())
         .start();
 
-    let said = python("client.py", &[&redis.url()]);
+    let said = python("tests/celery/client.py", &[&redis.url()]);
 
     assert_eq!(said[0]["sums"], json!((1..=20).collect::<Vec<_>>()));
     assert_eq!(said[1], json!({ "named": 3, "state": "SUCCESS" }));

@@ -430,3 +430,161 @@ async fn what_is_granted_too_late_is_given_back() {
     assert_eq!(ids(&claimed), ["m1", "m2"]);
     assert!(claimed.iter().all(|delivery| !delivery.redelivered));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_process_takes_nothing_from_a_queue_that_is_paused() {
+    let (server, stores, mut raw) = open().await;
+    let other = connect(&server).await;
+    let waiting = tokio::spawn(async move { claim_one(&other).await });
+    eventually(|| blocked(&mut raw) == 4).await;
+
+    stores.queue.pause(&celery_queue(), true).await.unwrap();
+    eventually(|| blocked(&mut raw) == 0).await;
+    push(&stores, messages(&["m1"])).await;
+    assert_nothing_comes(&stores).await;
+    assert_eq!(raw.llen::<_, u64>("celery").unwrap(), 1);
+    assert!(!waiting.is_finished());
+    stores.queue.pause(&celery_queue(), false).await.unwrap();
+
+    assert_eq!(waiting.await.unwrap().message.id, id("m1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_celery_bound_is_listed() {
+    let (_server, stores, mut raw) = open().await;
+    let _: u64 = raw.sadd("_kombu.binding.celery", "celery\u{6}\u{16}\u{6}\u{16}celery").unwrap();
+    lpush(&mut raw, "celery", captured("pub-01-send_task"));
+
+    let listed = stores.queue.queues().await.unwrap();
+
+    assert_eq!((listed.len(), &listed[0].name, listed[0].depth.ready), (1, &celery_queue(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_termination_that_nobody_heard_is_heard_on_the_next_connection() {
+    let (_server, stores, mut raw) = open().await;
+    let mut terminations = stores.queue.terminations();
+    let now = Utc::now().timestamp_millis();
+    let _: u64 = raw.zadd("umbel:terminate", "m1", now).unwrap();
+
+    let _: u64 = ::redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query(&mut raw).unwrap();
+
+    let heard = tokio::time::timeout(PATIENCE, terminations.recv()).await.expect("it is heard");
+    assert_eq!(heard.unwrap(), id("m1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_task_is_remembered_for_who_does_not_hear() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1", "m2"])).await;
+    claim(&stores, 2).await;
+
+    stores.queue.revoke(&id("m1"), true).await.unwrap();
+    stores.queue.revoke(&id("m2"), false).await.unwrap();
+
+    assert_eq!(raw.zrange::<_, Vec<String>>("umbel:terminate", 0, -1).unwrap(), ["m1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_watches_is_not_called_out() {
+    let (server, stores, _) = open().await;
+    let mut ears = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut ears = ears.as_pubsub();
+    ears.psubscribe("umbel:changed:*").unwrap();
+    push(&stores, messages(&["m1"])).await;
+    claim_one(&stores).await;
+
+    let _watcher = stores.results.changes(&id("m2")).await.unwrap();
+    push(&stores, messages(&["m2"])).await;
+
+    assert_eq!(ears.get_message().unwrap().get_channel_name(), "umbel:changed:m2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_leaves_no_mark_of_its_beginning() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1", "m2", "m3"])).await;
+    let claimed = claim(&stores, 3).await;
+    stores.queue.started(&claimed[0].receipt);
+    stores.queue.keep_alive().await.unwrap();
+    assert_eq!(raw.smembers::<_, Vec<u64>>("umbel:started").unwrap(), [claimed[0].receipt.token]);
+
+    settle(&stores, &claimed[0], five()).await;
+    stores.queue.started(&claimed[1].receipt);
+    settle(&stores, &claimed[1], five()).await;
+    stores.queue.started(&claimed[1].receipt);
+    stores.queue.started(&claimed[2].receipt);
+    stores.queue.put_back(claimed[2..].to_vec(), Duration::ZERO).await.unwrap();
+    stores.queue.keep_alive().await.unwrap();
+
+    assert_eq!(raw.scard::<_, u64>("umbel:started").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_back_begins_when_that_is_written_down() {
+    let (server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1"])).await;
+    let lost = claim_one(&stores).await;
+    let _: u64 = raw.zadd("umbel:lease", lost.receipt.token, 1).unwrap();
+    let other = connect(&server).await;
+    other.queue.keep_alive().await.unwrap();
+    let again = claim_one(&other).await;
+
+    other.queue.started(&again.receipt);
+
+    assert_eq!(raw.smembers::<_, Vec<u64>>("umbel:started").unwrap(), [again.receipt.token]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_of_long_ago_does_not_count() {
+    let (server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1"])).await;
+    let delivery = claim_one(&stores).await;
+    let hours_ago = |hours: u64| (Utc::now() - Duration::from_secs(hours * 3_600)).timestamp_millis();
+    let times = format!("{},{}", hours_ago(73), hours_ago(71));
+    let _: u64 = raw.hset("umbel:redelivered", "m1", times).unwrap();
+    stores.queue.started(&delivery.receipt);
+    stores.queue.keep_alive().await.unwrap();
+
+    let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, 1).unwrap();
+    let other = connect(&server).await;
+    other.queue.keep_alive().await.unwrap();
+
+    assert_eq!(claim_one(&other).await.deaths, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_sources_make_room() {
+    let (_server, stores, mut raw) = open().await;
+    let source = |hash: &str| umbel::store::Source {
+        hash: hash.into(),
+        files: [("tasks/it.rhai".to_owned(), "fn it() {}".repeat(10))].into(),
+    };
+    stores.sources.keep(vec![source("a"), source("b")]).await.unwrap();
+    let _: () = raw.set("umbel:sources:size", (64 << 20) - 10).unwrap();
+
+    stores.sources.keep(vec![source("a"), source("c")]).await.unwrap();
+
+    let mut kept: Vec<String> = raw.hkeys("umbel:sources").unwrap();
+    kept.sort();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(stores.sources.source("c").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_forgets_what_ended_long_ago_and_nothing_else() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["old", "new", "waiting"])).await;
+    for delivery in claim(&stores, 2).await {
+        settle(&stores, &delivery, five()).await;
+    }
+    let days_ago = |days: u64| (Utc::now() - Duration::from_secs(days * 86_400)).timestamp_millis();
+    let _: u64 = raw.zadd("umbel:ended", "old", days_ago(31)).unwrap();
+    let _: u64 = raw.zadd("umbel:ended", "new", days_ago(29)).unwrap();
+
+    stores.queue.keep_alive().await.unwrap();
+
+    assert!(stores.results.load(&id("old")).await.unwrap().is_none());
+    assert_eq!(state(&stores, "new").await, State::Success);
+    assert_eq!(state(&stores, "waiting").await, State::Queued);
+}

@@ -1,6 +1,8 @@
-//! What the tests lean on: a running umbel (`house`), a Redis of their own (`redis_server`).
+//! What the tests lean on: a running umbel (`house`), a Redis of their own (`redis_server`), programs in
+//! Python (`python`).
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod house;
+pub mod python;
 pub mod redis_server;

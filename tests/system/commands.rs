@@ -1,9 +1,10 @@
 //! The commands, as a user types them.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
 
-use crate::support::house::{Plan, umbel};
+use crate::support::house::{Plan, eventually, umbel};
 
 fn run(folder: &Path, arguments: &[&str]) -> (Output, String, String) {
     let output = umbel(folder).args(arguments).output().unwrap();
@@ -15,16 +16,19 @@ fn run(folder: &Path, arguments: &[&str]) -> (Output, String, String) {
 #[test]
 fn new_makes_a_folder_that_runs_at_once() {
     let place = tempfile::tempdir().unwrap();
-    let folder = place.path().join("mine");
+    let folder = Arc::new(tempfile::tempdir().unwrap());
 
-    let (made, ..) = run(place.path(), &["new", folder.to_str().unwrap()]);
-    let (checked, _, problems) = run(&folder, &["check"]);
-    let tasks = std::fs::read_dir(folder.join("tasks")).unwrap().count();
-    let (again, _, refused) = run(place.path(), &["new", folder.to_str().unwrap()]);
+    let (made, _, next) = run(place.path(), &["new", folder.path().to_str().unwrap()]);
+    let (checked, found, _) = run(folder.path(), &["check", "--strict"]);
+    let house = Plan::in_folder(folder.clone()).start();
+    let (_, greeting, _) = run(folder.path(), &["send", "hello.greet", "world", "--wait"]);
+    let (again, _, refused) = run(place.path(), &["new", folder.path().to_str().unwrap()]);
 
-    assert!(made.status.success() && checked.status.success(), "{problems}");
-    assert!(tasks > 0);
-    assert!(!again.status.success() && refused.contains("mine"), "{refused}");
+    assert!(made.status.success() && checked.status.success(), "{found}");
+    assert_eq!(greeting, "\"Hello, world!\"");
+    assert!(next.contains("send hello.greet world --wait"), "{next}");
+    assert_eq!(house.get("/api/catalog").json["plugins"][0]["name"], "chat");
+    assert_eq!(again.status.code(), Some(2), "{refused}");
 }
 
 #[test]
@@ -55,6 +59,140 @@ fn send_finds_the_umbel_of_the_folder() {
     assert!(sent.status.success());
     assert_eq!(house.get(&format!("/api/tasks/{id}?wait=5s")).json["result"], 13);
     assert_eq!(value, "13");
+}
+
+#[test]
+fn send_says_what_the_task_is_told() {
+    let house = Plan::new().shipped("tasks/math.rhai").start();
+
+    let options = ["--eta", "2100-01-01T00:00:00Z", "--priority", "3", "--queue", "io", "--id", "mine"];
+    let (sent, id, why) = run(house.folder.path(), &[&["send", "math.add", "1", "2"][..], &options].concat());
+    let (twice, _, refused) = run(house.folder.path(), &[&["send", "math.add", "1", "2"][..], &options].concat());
+    let (late, _, waited) =
+        run(house.folder.path(), &["send", "math.add", "1", "2", "--countdown", "1h", "--wait=10ms"]);
+
+    assert!(sent.status.success(), "{why}");
+    let run = house.get(&format!("/api/tasks/{id}")).json;
+    assert_eq!(
+        (&run["state"], &run["queue"], &run["priority"]),
+        (&"SCHEDULED".into(), &"io".into(), &3.into()),
+        "{run}"
+    );
+    assert!(twice.status.code() == Some(2) && refused.contains("`mine` exists"), "{refused}");
+    assert!(late.status.code() == Some(1) && waited.contains("has not ended within 10ms: it is SCHEDULED"), "{waited}");
+}
+
+#[test]
+fn an_umbel_elsewhere_is_reached_by_its_address() {
+    let house = Plan::new().shipped("tasks/math.rhai").start();
+    let elsewhere = tempfile::tempdir().unwrap();
+
+    let server = format!("http://{}/", house.address);
+    let (_, value, why) = run(elsewhere.path(), &["send", "math.add", "1", "2", "--wait", "--server", &server]);
+    let (tls, _, refused) = run(elsewhere.path(), &["tasks", "--server", "https://example.com"]);
+
+    assert_eq!(value, "3", "{why}");
+    assert!(tls.status.code() == Some(2) && refused.contains("http://HOST:PORT"), "{refused}");
+}
+
+#[test]
+fn tasks_and_inspect_show_what_ran() {
+    let house = Plan::new().script("it.rhai", "fn ok(x) { info(\"hi\"); x }\nfn bad() { throw \"no\" }").start();
+    let (_, id, _) = run(house.folder.path(), &["send", "it.bad"]);
+    run(house.folder.path(), &["send", "it.ok", "[1,2]", "--wait"]);
+    house.get(&format!("/api/tasks/{id}?wait=30s"));
+
+    let (_, all, _) = run(house.folder.path(), &["tasks"]);
+    let (_, failed, _) = run(house.folder.path(), &["tasks", "--state", "failure", "--since", "1h", "--json"]);
+    let (_, told, _) = run(house.folder.path(), &["inspect", &id]);
+    let (unknown, _, why) = run(house.folder.path(), &["inspect", "nothing"]);
+
+    let lines: Vec<Vec<&str>> = all.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(
+        lines.iter().map(|line| (line[1], line[2], line[5])).collect::<Vec<_>>(),
+        [("it.ok", "SUCCESS", "[1,2]"), ("it.bad", "FAILURE", "RuntimeError: no")]
+    );
+    let failed: serde_json::Value = serde_json::from_str(&failed).unwrap();
+    assert_eq!((failed.as_array().unwrap().len(), &failed[0]["id"]), (1, &id.clone().into()), "{failed}");
+    assert!(told.contains("FAILURE") && told.contains("tasks/it.rhai:2:12"), "{told}");
+    assert!(unknown.status.code() == Some(2) && why.contains("nothing"), "{why}");
+}
+
+#[test]
+fn tasks_are_revoked_and_run_again() {
+    let house = Plan::new().shipped("tasks/math.rhai").start();
+    let (_, later, _) = run(house.folder.path(), &["send", "math.add", "1", "2", "--countdown", "1h"]);
+    let (_, done, _) = run(house.folder.path(), &["send", "math.add", "1", "2"]);
+    house.get(&format!("/api/tasks/{done}?wait=30s"));
+
+    let (_, revoked, _) = run(house.folder.path(), &["revoke", &later, &done]);
+    let (retried, again, why) = run(house.folder.path(), &["retry", &done]);
+
+    assert_eq!(revoked, format!("{later} is revoked\n{done} had ended before: SUCCESS"));
+    assert!(retried.status.success(), "{why}");
+    assert_eq!(house.get(&format!("/api/tasks/{again}?wait=30s")).json["result"], 3);
+}
+
+#[test]
+fn queues_are_paused_purged_and_shown() {
+    let house = Plan::new().shipped("tasks/math.rhai").start();
+
+    run(house.folder.path(), &["pause", "io"]);
+    run(house.folder.path(), &["send", "math.add", "1", "2", "--queue", "io"]);
+    let (_, shown, _) = run(house.folder.path(), &["inspect", "--json"]);
+    let (unsure, _, why) = run(house.folder.path(), &["purge", "io"]);
+    let (_, purged, _) = run(house.folder.path(), &["purge", "io", "--yes"]);
+    run(house.folder.path(), &["resume", "io"]);
+    let (_, value, _) = run(house.folder.path(), &["send", "math.add", "1", "2", "--queue", "io", "--wait"]);
+
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let io = shown["queues"].as_array().unwrap().iter().find(|queue| queue["name"] == "io");
+    let waits = serde_json::json!({"name": "io", "ready": 1, "delayed": 0, "claimed": 0, "paused": true});
+    assert_eq!(io, Some(&waits), "{shown}");
+    assert_eq!(shown["workers"].as_array().unwrap().len(), 1, "{shown}");
+    assert!(unsure.status.code() == Some(2) && why.contains("--yes"), "{why}");
+    assert_eq!((purged.as_str(), value.as_str()), ("removed 1 from `io`", "3"));
+}
+
+#[test]
+fn ctrl_c_ends_the_waiting_and_not_the_task() {
+    let house = Plan::new().script("it.rhai", "fn long() { kv::set(\"on\", 1); while kv::get(\"off\") == () { sleep(0.01); } 7 }\nfn on() { kv::get(\"on\") }\nfn off() { kv::set(\"off\", 1) }").start();
+    let mut command = umbel(house.folder.path());
+    let waiting = command.args(["send", "it.long", "--wait", "--id", "long"]).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the task runs", || house.get("/api/tasks/long").json["state"] == "STARTED");
+
+    // The command may not listen yet for a moment after the task is there; then the signal ends it all the same.
+    std::process::Command::new("kill").args(["-INT", &waiting.id().to_string()]).status().unwrap();
+    let output = waiting.wait_with_output().unwrap();
+    run(house.folder.path(), &["send", "it.off"]);
+
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("the task goes on; `umbel inspect long` shows it"), "{said}");
+    assert_eq!(house.get("/api/tasks/long?wait=30s").json["result"], 7);
+}
+
+#[test]
+fn schedules_are_shown_without_an_umbel() {
+    let folder = tempfile::tempdir().unwrap();
+    let entry = "[nightly]\ntask = \"a.b\"\nschedule = { minute = 59, hour = 23 }\n";
+    std::fs::write(folder.path().join("schedules.toml"), entry).unwrap();
+
+    let (_, told, _) = run(folder.path(), &["schedules"]);
+    let (_, json, _) = run(folder.path(), &["schedules", "--next", "3", "--json"]);
+
+    assert!(told.starts_with("nightly\ta.b\t59 23 * * *\t2") && told.ends_with("T23:59:00Z"), "{told}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["next"].as_array().unwrap().len(), 3, "{json}");
+}
+
+#[test]
+fn a_shell_learns_the_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (output, script, _) = run(folder.path(), &["completions", shell]);
+        assert!(output.status.success() && script.contains("schedules") && script.contains("umbel"), "{shell}");
+    }
 }
 
 #[test]

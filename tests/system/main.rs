@@ -1,9 +1,13 @@
 //! The real program, used as a user does: over HTTP, over WebSockets, by files and by signals.
 
+mod api;
 mod chat;
 mod commands;
 mod crash;
 mod hostile_requests;
+mod metrics;
+mod openapi;
+mod poison;
 mod readme;
 mod reload;
 mod reload_stress;
@@ -11,3 +15,4 @@ mod schedules;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;
+mod tokens;

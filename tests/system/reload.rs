@@ -83,3 +83,31 @@ fn a_removed_script_is_no_task() {
 
     eventually("it is gone", || house.post("/api/tasks/it.one", &json!({})).status == 404);
 }
+
+#[test]
+fn the_code_that_a_run_ran_can_be_read_when_it_has_changed() {
+    let library = |version: u32| format!("fn version() {{ {version} }}");
+    let script = "import \"_lib\" as lib;\nfn version() { lib::version() }";
+    let house = Plan::new().script("_lib.rhai", &library(1)).script("it.rhai", script).start();
+    let run = |version: u32| {
+        let mut run = Value::Null;
+        eventually("it runs", || {
+            run = house.post("/api/tasks/it.version?wait=5s", &json!({})).json;
+            run["result"] == version
+        });
+        run
+    };
+
+    let first = run(1);
+    house.write("tasks/_lib.rhai", &library(2));
+    let second = run(2);
+
+    assert_ne!(first["code"], second["code"]);
+    for (run, version) in [(first, 1), (second, 2)] {
+        let path = format!("/api/tasks/{}/source", run["id"].as_str().unwrap());
+        eventually("its code is kept", || house.get(&path).status == 200);
+        let source = house.get(&path).json;
+        assert_eq!(source["hash"], run["code"]);
+        assert_eq!(source["files"], json!({ "tasks/_lib.rhai": library(version), "tasks/it.rhai": script }));
+    }
+}

@@ -8,7 +8,7 @@ use super::claims;
 use super::rows::{json, micros};
 use super::running::Begun;
 use super::settling::revoked_error;
-use crate::store::{DEATHS, SUSPECTED_FOR, poisoned, worker_lost};
+use crate::store::{DEATHS, SUSPECTED_FOR, poisoned, recovered, worker_lost};
 use crate::task::{State, Timestamp};
 
 /// A store that was just opened.
@@ -28,14 +28,17 @@ pub fn take_over(db: &Connection, begun: &[Begun], now: Timestamp) -> rusqlite::
         })?;
     let opening = opening.unsigned_abs();
     settle_marked(&change, now)?;
+    let mut again = 0;
     for begun in begun.iter().filter(|begun| claims::opening_of(begun.token) + 1 == opening) {
         if is_unsettled(&change, begun)? {
             change.execute("UPDATE task SET held = 1 WHERE seq = ?1", [begun.seq])?;
             change.execute("INSERT INTO death VALUES (?1, ?2)", params![begun.seq, micros(now)])?;
+            again += 1;
         }
     }
-    let deaths = settle_poisoned(&change, now)?;
+    let (deaths, poisoned) = settle_poisoned(&change, now)?;
     change.commit()?;
+    recovered::tell(again - poisoned.min(again), poisoned);
     Ok(TakenOver { opening, deaths })
 }
 
@@ -61,8 +64,8 @@ fn settle_marked(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     Ok(())
 }
 
-// The deaths that count, of the tasks that may still run.
-fn settle_poisoned(db: &Connection, now: Timestamp) -> rusqlite::Result<HashMap<i64, Vec<i64>>> {
+// The deaths that count, of the tasks that may still run; and how many tasks may not.
+fn settle_poisoned(db: &Connection, now: Timestamp) -> rusqlite::Result<(HashMap<i64, Vec<i64>>, u64)> {
     db.execute(
         "DELETE FROM death WHERE at <= ?1 \
          OR NOT EXISTS (SELECT 1 FROM task WHERE seq = death.task AND finished_at IS NULL)",
@@ -76,8 +79,10 @@ fn settle_poisoned(db: &Connection, now: Timestamp) -> rusqlite::Result<HashMap<
     }
     let mut settle =
         db.prepare("UPDATE task SET state = 'FAILURE', error = ?2, finished_at = ?3, due_at = NULL WHERE seq = ?1")?;
+    let mut settled = 0;
     for seq in deaths.extract_if(|_, at| at.len() >= DEATHS as usize).map(|(seq, _)| seq) {
         settle.execute(params![seq, json(&poisoned()), micros(now)])?;
+        settled += 1;
     }
-    Ok(deaths)
+    Ok((deaths, settled))
 }

@@ -1,0 +1,90 @@
+//! Lines that are never reached.
+
+use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
+
+/// Where a line follows one that leaves its block, and which one that is.
+pub(super) fn unreachable(ast: &AST) -> Vec<(Position, &'static str)> {
+    let mut found = Vec::new();
+    // rhai gives no list of the lines of a function; it walks them one after the other.
+    let mut before: Option<(&'static str, Option<usize>)> = None;
+    let bodies = bodies(ast);
+    ast.walk(&mut |path: &[ASTNode<'_>]| {
+        let Some(node) = path.last() else { return true };
+        match node {
+            ASTNode::Stmt(node) => {
+                found.extend(blocks(node).into_iter().filter_map(after_leaving));
+                if path.len() == 1 && !is_nothing(node) {
+                    let body = body_of(node.position(), &bodies);
+                    // The first line is enough.
+                    match before.take().filter(|(_, of)| *of == body) {
+                        Some((message, _)) => found.push((node.position(), message)),
+                        None => before = leaves(node).map(|message| (message, body)),
+                    }
+                }
+            }
+            ASTNode::Expr(Expr::Stmt(block)) => found.extend(after_leaving(block.statements())),
+            _ => {}
+        }
+        true
+    });
+    found.retain(|(at, _)| !at.is_none());
+    found
+}
+
+/// Where each function begins and ends, closures too.
+fn bodies(ast: &AST) -> Vec<(Place, Place)> {
+    ast.iter_fn_def()
+        .map(|function| (place(function.body.start_position()), place(function.body.end_position())))
+        .collect()
+}
+
+type Place = (Option<usize>, Option<usize>);
+
+fn place(at: Position) -> Place {
+    (at.line(), at.position())
+}
+
+/// The innermost function around a place, by its index.
+fn body_of(at: Position, bodies: &[(Place, Place)]) -> Option<usize> {
+    let at = place(at);
+    let around = bodies.iter().enumerate().filter(|(_, (start, end))| *start <= at && at <= *end);
+    around.max_by_key(|(_, (start, _))| *start).map(|(index, _)| index)
+}
+
+fn is_nothing(node: &Stmt) -> bool {
+    matches!(node, Stmt::Noop(_) | Stmt::Share(_))
+}
+
+fn blocks(node: &Stmt) -> Vec<&[Stmt]> {
+    match node {
+        Stmt::If(flow, _) | Stmt::While(flow, _) | Stmt::Do(flow, ..) | Stmt::TryCatch(flow, _) => {
+            vec![flow.body.statements(), flow.branch.statements()]
+        }
+        Stmt::For(each, _) => vec![each.2.body.statements()],
+        Stmt::Block(block) => vec![block.statements()],
+        _ => Vec::new(),
+    }
+}
+
+fn after_leaving(statements: &[Stmt]) -> Option<(Position, &'static str)> {
+    let (index, message) = statements.iter().enumerate().find_map(|(index, node)| Some((index, leaves(node)?)))?;
+    let next = statements[index + 1..].iter().find(|node| !is_nothing(node))?;
+    Some((next.position(), message))
+}
+
+fn leaves(node: &Stmt) -> Option<&'static str> {
+    let leaves_with = |flags: &ASTFlags, one, other| if flags.intersects(ASTFlags::BREAK) { one } else { other };
+    match node {
+        Stmt::Return(_, flags, _) => Some(leaves_with(
+            flags,
+            "this is never reached: the line before it throws",
+            "this is never reached: the line before it returns",
+        )),
+        Stmt::BreakLoop(_, flags, _) => Some(leaves_with(
+            flags,
+            "this is never reached: the line before it breaks the loop",
+            "this is never reached: the line before it continues the loop",
+        )),
+        _ => None,
+    }
+}
