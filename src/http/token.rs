@@ -246,10 +246,7 @@ mod tests {
         };
 
         assert!(read(&Token::hash_of("x")).is_ok());
-        assert_eq!(
-            read(&Token::hash_of("x").replace("sha256:", "sha256:").to_uppercase()).unwrap().hash,
-            Token::hash_of("x")
-        );
+        assert_eq!(read(&Token::hash_of("x").to_uppercase()).unwrap().hash, Token::hash_of("x"));
         for wrong in ["", "secret", "sha256:", "sha256:abc", &Token::hash_of("x").replace("sha256", "sha512")] {
             let refused = read(wrong).unwrap_err().to_string();
             assert!(refused.contains("is no hash of a token") && refused.contains("`umbel token NAME`"), "{refused}");
