@@ -208,6 +208,7 @@ impl Drop for Entered {
 impl Current {
     fn must_end(&self) -> bool {
         if self.ended.get() {
+            self.look_at.set(0);
             return true;
         }
         let stopped = self.stop.borrow().as_ref().and_then(Stop::reason);
