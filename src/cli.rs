@@ -18,6 +18,7 @@ mod paper;
 mod schedules;
 mod send;
 mod tasks;
+mod token;
 
 use std::io;
 use std::path::PathBuf;
@@ -89,6 +90,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
     },
+    /// Makes a token for those who use HTTP, and prints its table for `umbel.toml`.
+    Token(token::Making),
     /// Makes a folder to begin with.
     New { folder: PathBuf },
     /// Prints the script that completes commands in a shell.
@@ -168,6 +171,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Check(checking) => check::run(&checking, &dir, Settings::check(&dir, &flags(None)), json),
         Command::Backup { file } => backup::run(&settings(None)?, &file, json),
         Command::Config { listen } => config::run(&dir, &flags(listen), json),
+        Command::Token(making) => token::run(making, json),
         Command::New { folder } => new::run(&folder),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Line::command(), "umbel", &mut io::stdout());

@@ -9,11 +9,12 @@ mod once;
 mod routes;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use serde::de::IgnoredAny;
 
 pub use routes::{Route, Routes};
 
@@ -221,9 +222,8 @@ impl Client {
             request.args.iter().try_for_each(|args| values::check(args, "args"))?;
             request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;
             let (args, kwargs) = read_arguments(&request)?;
-            // The values are only counted here; who runs the task reads them.
             let placed = args.iter().map(|_| ()).collect();
-            let named = kwargs.keys().map(|name| (name.clone(), ())).collect();
+            let named = kwargs.into_keys().map(|name| (name, ())).collect();
             task.bind(placed, named).map_err(|source| SubmitError::BadArguments { name: task.name.clone(), source })?;
             &task.options
         };
@@ -287,7 +287,8 @@ fn after(now: Timestamp, wait: Duration) -> Timestamp {
     chrono::Duration::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait)).unwrap_or(Timestamp::MAX_UTC)
 }
 
-type Arguments = (Vec<Json>, serde_json::Map<String, serde_json::Value>);
+/// The arguments without their values, which are only counted here; who runs the task reads them.
+type Arguments = (Vec<IgnoredAny>, BTreeMap<String, IgnoredAny>);
 
 fn read_arguments(request: &Request) -> Result<Arguments, SubmitError> {
     let args = read(request.args.as_ref(), "args", "a JSON array")?;

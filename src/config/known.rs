@@ -44,12 +44,15 @@ pub(super) fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
 }
 
+/// Variables of the commands that talk to a running umbel: `UMBEL_SERVER`, `UMBEL_TOKEN`. They are no settings.
+const OF_COMMANDS: [&str; 2] = ["SERVER", "TOKEN"];
+
 /// What a variable sets: a path and its value. `None` when it is none of ours.
 ///
 /// # Errors
 /// Says that it is like one of ours but none, which is no reason to stop, or that it cannot be read, which is.
 pub(super) fn read_variable(name: &str, text: &str) -> Result<Option<(&'static str, Value)>, BadVariable> {
-    let Some(key) = name.strip_prefix(PREFIX) else { return Ok(None) };
+    let Some(key) = name.strip_prefix(PREFIX).filter(|key| !OF_COMMANDS.contains(key)) else { return Ok(None) };
     let Some((path, form)) = KNOWN.into_iter().find(|(path, _)| variable_of(path) == name.to_uppercase()) else {
         let variables = KNOWN.map(|(path, _)| variable_of(path).split_off(PREFIX.len()));
         let variables: Vec<&str> = variables.iter().map(String::as_str).collect();

@@ -85,10 +85,9 @@ pub(super) fn limits_shown<S: Serializer>(limits: &Limits, output: S) -> Result<
 }
 
 pub(super) fn tokens_shown<S: Serializer>(tokens: &[Token], output: S) -> Result<S::Ok, S::Error> {
-    let shown = tokens.iter().map(|Token { name, hash: _, scopes }| {
-        let scopes: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
-        serde_json::json!({ "name": name, "hash": "sha256:…", "scopes": scopes })
-    });
+    let shown = tokens.iter().map(
+        |Token { name, hash: _, scopes }| serde_json::json!({ "name": name, "hash": "sha256:…", "scopes": scopes }),
+    );
     shown.collect::<Vec<_>>().serialize(output)
 }
 

@@ -72,6 +72,10 @@ fn document() -> Value {
             operation["responses"][status] = refusal(why);
         }
     }
+    // Nothing is a body too, which the annotations cannot say.
+    for route in ["/api/tasks/{task}", "/api/tasks/{task}/revoke"] {
+        document["paths"][route]["post"]["requestBody"]["required"] = json!(false);
+    }
     // What was looked for and not found, a WebSocket's route, left a null behind.
     let paths = document["paths"].as_object_mut().expect("a document has paths");
     paths.retain(|_, operations| operations.as_object().is_some_and(|known| known.values().all(Value::is_object)));

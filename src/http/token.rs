@@ -207,7 +207,9 @@ mod tests {
             let headers =
                 values.iter().map(|value| (header::AUTHORIZATION, value.parse().unwrap())).collect::<Vec<_>>();
             let mut map = HeaderMap::new();
-            headers.into_iter().for_each(|(name, value)| drop(map.append(name, value)));
+            headers.into_iter().for_each(|(name, value)| {
+                map.append(name, value);
+            });
             in_header(&map).map(|token| token.map(str::to_owned))
         };
 
@@ -244,10 +246,7 @@ mod tests {
         };
 
         assert!(read(&Token::hash_of("x")).is_ok());
-        assert_eq!(
-            read(&Token::hash_of("x").replace("sha256:", "sha256:").to_uppercase()).unwrap().hash,
-            Token::hash_of("x")
-        );
+        assert_eq!(read(&Token::hash_of("x").to_uppercase()).unwrap().hash, Token::hash_of("x"));
         for wrong in ["", "secret", "sha256:", "sha256:abc", &Token::hash_of("x").replace("sha256", "sha512")] {
             let refused = read(wrong).unwrap_err().to_string();
             assert!(refused.contains("is no hash of a token") && refused.contains("`umbel token NAME`"), "{refused}");

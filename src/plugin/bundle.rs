@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
+use super::declared::Owner;
 use super::manifest::{Manifest, Wrong};
 use super::scripts::Scripts;
 use super::{Consumer, Plugin, Task, declared, path, tree};
@@ -124,9 +125,10 @@ impl Draft {
             broken.push(self.wrong(place.span(), format!("there is no folder `{}/{}`", self.shown, place.get_ref())));
             return Vec::new();
         }
+        let owner = Owner { name: self.name(), caps: self.manifest.caps() };
         let mut tasks = Vec::new();
         for found in found {
-            match declared::load(scripts, found, &self.folder, Some(self.name())) {
+            match declared::load(scripts, found, &self.folder, Some(owner)) {
                 Ok(found) => tasks.extend(found),
                 Err(why) => broken.extend(why),
             }

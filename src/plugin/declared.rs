@@ -8,21 +8,28 @@ use super::Task;
 use super::scripts::Scripts;
 use super::tree::{Found, Kind};
 use crate::script::{Broken, Declaration, Function, Script};
-use crate::task::{Options, nearest};
+use crate::task::{Caps, Options, nearest};
+
+/// The plugin that a task belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub name: &'a str,
+    pub caps: Caps,
+}
 
 /// Loads the script that was `found`, and gives its tasks; its imports start from `folder`.
 pub(super) fn load(
     scripts: &mut Scripts,
     found: Found,
     folder: &Path,
-    plugin: Option<&str>,
+    plugin: Option<Owner<'_>>,
 ) -> Result<Vec<Arc<Task>>, Vec<Broken>> {
     let kind = found.kind.map_err(|why| vec![why])?;
     let script = scripts.load(&found.file, folder).map_err(|why| vec![why])?;
     match (kind, plugin) {
         (Kind::Library, _) => Ok(Vec::new()),
         (Kind::Tasks(module), None) => tasks(&script, &module, None),
-        (Kind::Tasks(module), Some(plugin)) => tasks(&script, &format!("{plugin}.{module}"), Some(plugin)),
+        (Kind::Tasks(module), Some(plugin)) => tasks(&script, &format!("{}.{module}", plugin.name), Some(plugin)),
     }
 }
 
@@ -30,12 +37,12 @@ pub(super) fn load(
 ///
 /// # Errors
 /// Each declaration that cannot be meant so.
-fn tasks(script: &Arc<Script>, module: &str, plugin: Option<&str>) -> Result<Vec<Arc<Task>>, Vec<Broken>> {
+fn tasks(script: &Arc<Script>, module: &str, plugin: Option<Owner<'_>>) -> Result<Vec<Arc<Task>>, Vec<Broken>> {
     let functions = public_functions(script);
     let mut tasks = BTreeMap::new();
     let mut broken = Vec::new();
     for declaration in &script.declarations {
-        match declared(script, declaration, &functions, module, plugin) {
+        match declared(script, declaration, &functions, module, plugin.map(|plugin| plugin.name)) {
             Ok((name, ..)) if tasks.contains_key(&name) => {
                 broken.push(wrong(script, declaration, format!("task `{name}` is declared twice")));
             }
@@ -66,9 +73,9 @@ fn tasks(script: &Arc<Script>, module: &str, plugin: Option<&str>) -> Result<Vec
                 .unwrap_or_default()
                 .to_owned(),
             line: overloads.iter().map(|overload| overload.line).min().unwrap_or_default(),
-            options,
+            options: Options { caps: plugin.map(|plugin| plugin.caps).unwrap_or_default(), ..options },
             script: script.clone(),
-            plugin: plugin.map(str::to_owned),
+            plugin: plugin.map(|plugin| plugin.name.to_owned()),
         })
     };
     Ok(tasks.into_iter().map(task).collect())

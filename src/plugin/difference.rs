@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Catalog, Task};
 use crate::script::Script;
+use crate::task::Options;
 
 /// The most names that a line shows after one verb.
 const NAMES_SHOWN: usize = 20;
@@ -21,7 +22,7 @@ pub(super) fn difference(before: &Catalog, after: &Catalog) -> Vec<String> {
     let mut files: BTreeMap<&str, Changes> = BTreeMap::new();
     for ((file, name), item) in &new {
         match old.get(&(*file, *name)) {
-            Some(old) if Arc::ptr_eq(old.script, item.script) => {}
+            Some(old) if Arc::ptr_eq(old.script, item.script) && item.options() == old.options() => {}
             Some(old) => {
                 let changes = files.entry(file).or_default();
                 changes.scripts = Some((old.script, item.script));
@@ -57,6 +58,11 @@ fn items(catalog: &Catalog) -> BTreeMap<(&str, &str), Item<'_>> {
 }
 
 impl Item<'_> {
+    // Also what a manifest says, which no script knows of.
+    fn options(&self) -> Option<&Options> {
+        self.task.map(|task| &task.options)
+    }
+
     fn is_like(&self, other: &Self) -> bool {
         let (Some(task), Some(other)) = (self.task, other.task) else { return false };
         task.options == other.options && task.doc == other.doc && lines(task) == lines(other)

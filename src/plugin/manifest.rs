@@ -3,22 +3,24 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Component, Path};
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, Error as _, IgnoredAny};
 use toml::Spanned;
 
 use super::path;
-use crate::task::nearest;
+use crate::task::{Caps, duration_field, nearest};
 
 /// The contract between plugins and this umbel.
 const API: u32 = 1;
 
 /// The keys that are read.
-const KEYS: [&str; 7] = ["name", "version", "api", "description", "tasks", "modules", "consumers"];
+const KEYS: [&str; 8] = ["name", "version", "api", "description", "tasks", "modules", "consumers", "limits"];
 
 /// The keys that a later umbel reads. To ignore them would drop what the author relies on.
-const NOT_BUILT: [&str; 5] = ["schedules", "hooks", "permissions", "limits", "config"];
+const NOT_BUILT: [&str; 4] = ["schedules", "hooks", "permissions", "config"];
 
 /// A manifest that was read and checked. Paths are relative to the plugin's folder and stay inside of it.
 #[derive(Debug, Deserialize)]
@@ -37,6 +39,34 @@ pub(super) struct Manifest {
     pub modules: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     pub consumers: Vec<Binding>,
+    #[serde(default)]
+    limits: Limits,
+}
+
+/// What its tasks may use at the most.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Limits {
+    #[serde(deserialize_with = "time")]
+    time_limit: Option<Duration>,
+    #[serde(deserialize_with = "memory")]
+    memory: Option<ByteSize>,
+}
+
+fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    match duration_field(input)? {
+        Duration::ZERO => {
+            Err(D::Error::custom("a task needs some time; leave `time_limit` out for no limit of its own"))
+        }
+        limit => Ok(Some(limit)),
+    }
+}
+
+fn memory<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ByteSize>, D::Error> {
+    match ByteSize::deserialize(input)? {
+        ByteSize(0) => Err(D::Error::custom("a task needs some memory; leave `memory` out for no limit of its own")),
+        limit => Ok(Some(limit)),
+    }
 }
 
 /// One of `[[consumers]]`.
@@ -66,6 +96,11 @@ impl Manifest {
         let manifest: Self = read(text)?;
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// What its tasks may use at the most.
+    pub fn caps(&self) -> Caps {
+        Caps { time_limit: self.limits.time_limit, memory: self.limits.memory }
     }
 
     fn check(&self) -> Result<(), Wrong> {
@@ -150,6 +185,9 @@ slack = "slack.rhai"
 [[consumers]]
 path = "/ws/echo/{name}/"
 script = "echo.rhai"
+[limits]
+time_limit = "20s"
+memory = "64MiB"
 "##;
 
     /// What is wrong with the whole one when `old` is `new`, and the text it is about.
@@ -165,6 +203,8 @@ script = "echo.rhai"
         let manifest = Manifest::parse(WHOLE).unwrap();
 
         assert_eq!((manifest.name.get_ref().as_str(), manifest.version.as_str()), ("slack", "1.2.0"));
+        assert_eq!(manifest.caps().time_limit, Some(Duration::from_secs(20)));
+        assert_eq!(manifest.caps().memory, Some(ByteSize::mib(64)));
         assert_eq!(manifest.modules["slack"].get_ref(), "slack.rhai");
         assert_eq!(manifest.consumers[0].path.get_ref(), "/ws/echo/{name}/");
     }
@@ -177,11 +217,14 @@ script = "echo.rhai"
             (
                 "[modules]",
                 "[zzz]",
-                "unknown key `zzz`; known are `name`, `version`, `api`, `description`, `tasks`, `modules`, `consumers`",
+                "unknown key `zzz`; known are `name`, `version`, `api`, `description`, `tasks`, `modules`, `consumers`, `limits`",
                 "zzz",
             ),
             ("[modules]", "[config]", "`config` is not built yet; remove it to use the plugin without", "config"),
             ("tasks =", "hooks =", "`hooks` is not built yet; remove it to use the plugin without", "hooks"),
+            ("memory", "memry", "unknown field `memry`, expected `time_limit` or `memory`", "memry"),
+            ("\"20s\"", "0", "a task needs some time; leave `time_limit` out for no limit of its own", "0"),
+            ("\"64MiB\"", "0", "a task needs some memory; leave `memory` out for no limit of its own", "0"),
             ("api = 1", "api = 2", "`api = 2` is not known here; this umbel has `api = 1`", "2"),
             ("api = 1", "", "missing field `api`", ""),
             ("\"slack\"", "\"Slack\"", &format!("the name `Slack` {names}"), "\"Slack\""),

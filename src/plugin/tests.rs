@@ -381,6 +381,27 @@ fn a_change_is_told_by_what_has_changed() {
 }
 
 #[test]
+fn the_limits_of_a_manifest_are_those_of_its_tasks_and_change_with_it() {
+    let manifest = |limits: &str| format!("{ECHO}tasks = \"tasks\"\n[limits]\n{limits}");
+    let mut project = Project::new(&[
+        ("plugins/echo/plugin.toml", &manifest("time_limit = \"20s\"")),
+        ("plugins/echo/tasks/a.rhai", "fn f() { 1 }"),
+    ]);
+    let time_limit = |catalog: &Catalog| catalog.tasks["echo.a.f"].options.caps.time_limit;
+
+    let before = project.load();
+    assert_eq!(time_limit(&before), Some(Duration::from_secs(20)));
+    project.save(&[("plugins/echo/plugin.toml", &manifest("time_limit = \"5s\""))]);
+    let after = project.load();
+
+    assert_eq!(time_limit(&after), Some(Duration::from_secs(5)));
+    assert_eq!(difference(&before, &after), ["plugins/echo/tasks/a.rhai: changed echo.a.f"]);
+    project.save(&[("plugins/echo/plugin.toml", &manifest("time = 5"))]);
+    let wrong = wrongs(&project.load());
+    assert!(wrong[0].starts_with("plugins/echo/plugin.toml:6:1: unknown field `time`"), "{wrong:?}");
+}
+
+#[test]
 fn many_changes_are_counted() {
     let mut project = Project::new(&[]);
     let before = project.load();

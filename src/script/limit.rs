@@ -239,8 +239,12 @@ impl Current {
         {
             return false;
         }
-        self.look_at.set(operations + LOOK_EVERY);
-        self.must_end()
+        // An ending sets `look_at` to nothing: from then on each operation meets it, whatever was caught.
+        let must_end = self.must_end();
+        if !must_end {
+            self.look_at.set(operations + LOOK_EVERY);
+        }
+        must_end
     }
 }
 

@@ -463,7 +463,7 @@ fn a_traceback_leads_into_the_library_that_failed() {
     let tasks = folder.path().join("tasks");
     std::fs::create_dir_all(tasks.join("_lib")).unwrap();
     std::fs::write(tasks.join("_lib/prices.rhai"), "const RATE = 0;\nfn share(n) {\n    n / global::RATE\n}").unwrap();
-    let files = Arc::new(Snapshot::take(folder.path(), &[tasks.clone()], &Snapshot::default()));
+    let files = Arc::new(Snapshot::take(folder.path(), std::slice::from_ref(&tasks), &Snapshot::default()));
     let roots = Roots { project: folder.path().to_owned(), scripts: tasks, files, ..Roots::default() };
     let engine = equipped();
     let source = "import \"_lib/prices\" as prices;\nfn f(n) { prices::share(n) }";

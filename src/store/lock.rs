@@ -3,9 +3,9 @@
 //! The operating system drops the lock with the process, so that a crash leaves nothing to clean up. The text in
 //! the file (pid, address, token) is for other processes to read while the lock is held.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ impl Lock {
     /// [`super::Error::Held`] when another process has it.
     pub fn take(path: &Path) -> super::Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+            make_folder(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
         }
         let file = OpenOptions::new()
             .read(true)
@@ -121,6 +121,11 @@ impl Drop for Lock {
             let _ = file.set_len(0);
         }
     }
+}
+
+// What is kept in it (arguments, results, a token) is for its owner alone.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<Holder>> {

@@ -137,7 +137,7 @@ impl Held {
         } else {
             read(&found.path)
         };
-        let mut held = Self { stamp, text, real };
+        let mut held = Self { stamp: stamp.after_reading(found), text, real };
         if !held.fits(room) {
             held.text = Err(format!("is not read: all files together are larger than {} MiB", MAX_TOTAL >> 20));
         }

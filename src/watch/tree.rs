@@ -164,6 +164,13 @@ impl Stamp {
         })
     }
 
+    /// The same when `found` is still like this after its content was read. Else the content may be another file's,
+    /// put there in between, and it is not to be believed.
+    pub(super) fn after_reading(self, found: &Found) -> Self {
+        let is_same = Self::of(found).is_some_and(|now| now.is_like(&self));
+        Self { is_settled: self.is_settled && is_same, ..self }
+    }
+
     /// The file is certainly as it was at `before`.
     pub(super) fn is_surely(&self, before: &Self) -> bool {
         before.is_settled && self == before
@@ -188,7 +195,7 @@ impl Seen {
             Some(Ok(content)) => content.hash(&mut hasher),
             _ => Stamp { is_settled: true, ..stamp }.hash(&mut hasher),
         }
-        Some(Self { stamp, digest: hasher.finish() })
+        Some(Self { stamp: stamp.after_reading(found), digest: hasher.finish() })
     }
 }
 

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use umbel::client::Client;
 use umbel::plugin::Loader;
+use umbel::script::Limits;
 use umbel::store::{self, Attempt, Ending, Queue, Queues, Settlement, Stores};
 use umbel::task::{Message, NewMessage, QueueName, to_json};
 use umbel::worker::{Journal, Settings, Worker};
@@ -97,8 +98,13 @@ async fn drain_by_worker(stores: &Stores) {
     loader.load();
     let client = Client::new(stores.clone(), loader.catalogs(), "bench@localhost".into());
     let served = queues(stores);
-    let settings =
-        Settings { name: "bench@localhost".into(), slots: 8, grace: Duration::ZERO, lease: Duration::from_secs(15) };
+    let settings = Settings {
+        name: "bench@localhost".into(),
+        slots: 8,
+        limits: Limits::default(),
+        grace: Duration::ZERO,
+        lease: Duration::from_secs(15),
+    };
     let worker = Worker::new(client, None, loader.engine(), move || served.clone(), settings, Journal::new(false));
     let stop = CancellationToken::new();
     let working = tokio::spawn(worker.run(stop.clone()));

@@ -126,7 +126,7 @@ async fn a_copy_is_one_moment_of_a_store_that_works_on() {
     assert_eq!(copied, std::fs::metadata(&to).unwrap().len());
     let db = Connection::open(&to).unwrap();
     let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs();
     let (well, followed) = (
         count("SELECT count(*) FROM task WHERE state = 'SUCCESS'"),
         count("SELECT count(*) FROM task WHERE id LIKE 'after-%'"),
@@ -138,10 +138,8 @@ async fn a_copy_is_one_moment_of_a_store_that_works_on() {
     let delivery = claim_one(&copy).await;
     settle(&copy, &delivery, five()).await;
     assert_eq!(load(&copy, delivery.message.id.as_str()).await.state, State::Success);
-    assert_eq!(
-        std::fs::read_dir(&copies).unwrap().filter(|it| it.as_ref().unwrap().path().ends_with("part")).count(),
-        0
-    );
+    let of_the_copy = |name: std::ffi::OsString| name.to_string_lossy().contains(".part");
+    assert!(!std::fs::read_dir(&copies).unwrap().any(|entry| of_the_copy(entry.unwrap().file_name())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

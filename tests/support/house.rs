@@ -54,10 +54,6 @@ impl Plan {
         self
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
-    }
-
     /// A copy of a file or folder of this repository.
     pub fn shipped(self, path: &str) -> Self {
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path), &self.folder.path().join(path));

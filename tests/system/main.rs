@@ -16,3 +16,4 @@ mod schedules;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;
+mod tokens;

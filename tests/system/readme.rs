@@ -122,8 +122,7 @@ fn the_table_of_settings_is_whole() {
         .take_while(|line| line.starts_with('|'))
         .map(|row| {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-            let name = cells[1].trim_matches('`').replace("[[", "").replace("]]", "").replace(['[', ']'], "");
-            format!("{name} = {}", cells[2].trim_matches('`'))
+            format!("{} = {}", cells[1].trim_matches('`'), cells[2].trim_matches('`'))
         })
         .collect();
     let folder = tempfile::tempdir().unwrap();

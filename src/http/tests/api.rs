@@ -1,10 +1,14 @@
 //! Batches, keys, events and the hand on the queues.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use futures_util::{Stream, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
+use crate::store::{Receipt, Results, Stores};
+use crate::task::{Progress, Run, TaskId};
 
 /// A body that is written while it is read.
 fn written() -> (mpsc::UnboundedSender<Bytes>, Body) {
@@ -393,4 +397,61 @@ async fn a_socket_that_follows_is_told_that_umbel_stops() {
 fn code(frame: Message) -> u16 {
     let Message::Close(Some(close)) = frame else { panic!("{frame:?} closes nothing") };
     close.code.into()
+}
+
+/// The results of a store, which tell how many wait for one.
+struct Counted {
+    results: Arc<dyn Results>,
+    waiting: watch::Sender<usize>,
+}
+
+#[async_trait::async_trait]
+impl Results for Counted {
+    async fn wait(&self, id: &TaskId, patience: Duration) -> store::Result<Option<Run>> {
+        struct Place<'a>(&'a watch::Sender<usize>);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                self.0.send_modify(|waiting| *waiting -= 1);
+            }
+        }
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let _place = Place(&self.waiting);
+        self.results.wait(id, patience).await
+    }
+
+    async fn load(&self, id: &TaskId) -> store::Result<Option<Run>> {
+        self.results.load(id).await
+    }
+
+    async fn forget(&self, id: &TaskId) -> store::Result<bool> {
+        self.results.forget(id).await
+    }
+
+    async fn progress(&self, receipt: &Receipt, progress: Progress) -> store::Result<()> {
+        self.results.progress(receipt, progress).await
+    }
+
+    async fn changes(&self, id: &TaskId) -> store::Result<watch::Receiver<u64>> {
+        self.results.changes(id).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_waits_for_a_client_that_has_gone() {
+    let mut house = House::open().await;
+    house.post("/api/tasks/math.greet", json!({ "id": "mine" })).await;
+    let client = &house.state.client;
+    let counted = Arc::new(Counted { results: client.stores().results.clone(), waiting: watch::Sender::new(0) });
+    let stores = Stores { results: counted.clone(), ..client.stores().clone() };
+    house.state.client = Client::new(stores, client.catalogs().clone(), String::new());
+    let (address, _) = house.serve().await;
+    let mut waiting = counted.waiting.subscribe();
+
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "GET /api/tasks/mine?wait=60s HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut connection, request.as_bytes()).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting.wait_for(|count| *count == 1)).await.expect("it waits").unwrap();
+    drop(connection);
+
+    tokio::time::timeout(PATIENCE, waiting.wait_for(|count| *count == 0)).await.expect("nothing waits").unwrap();
 }

@@ -34,6 +34,8 @@ mod watchers;
 mod way;
 mod writer;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,10 +78,9 @@ struct Embedded {
 /// `Held` when another process holds the lock; otherwise what is wrong with the file, and where it is.
 pub fn open(database: &Path, lock: &Path, settings: Settings) -> Result<Stores> {
     let lock = Arc::new(Lock::take(lock)?);
-    if let Some(folder) = database.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| anyhow::anyhow!("cannot make the folder `{}`: {error}", folder.display()))?;
-    }
+    // A new file is for its owner alone, and SQLite makes the ones beside it alike. Where it cannot be made SQLite says
+    // why, in its own words.
+    drop(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(database));
     Embedded::start(&File::On(database.to_owned()), Some(lock), settings).map(Embedded::stores)
 }
 

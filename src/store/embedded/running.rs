@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +70,7 @@ impl Running {
     /// Names the file.
     pub fn open(path: &Path) -> Result<(Self, Vec<Begun>), Error> {
         let open = || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
             let mut bytes = vec![0; file.metadata()?.len().min(MOST_SLOTS * SLOT as u64) as usize];
             file.read_exact_at(&mut bytes, 0)?;
             Ok((file, bytes.chunks_exact(SLOT).filter_map(Begun::from_bytes).collect()))

@@ -53,6 +53,21 @@ fn a_second_process_is_refused_by_naming_the_first() {
 }
 
 #[test]
+fn what_is_kept_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let _store = open_in(&folder).unwrap();
+
+    let data = folder.path().join("data");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for file in ["umbel.db", "umbel.db-wal", "umbel.db-running", "umbel.lock"] {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
 fn a_schema_from_the_future_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open_in(&folder).unwrap());

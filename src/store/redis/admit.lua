@@ -1,5 +1,6 @@
 -- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
--- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), brief, why it cannot be read ('' when it can).
+-- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), brief, why
+-- it cannot be read ('' when it can).
 -- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' (to be settled as such) or
 -- 'gone'.
 

@@ -18,7 +18,9 @@ for _, name in ipairs(redis.call('SMEMBERS', PAUSED)) do
   paused[name] = true
   know(name)
 end
-for _, binding in ipairs(redis.call('SMEMBERS', '_kombu.binding.celery')) do know(binding:match('\6\22([^\6\22]+)$')) end
+for _, binding in ipairs(redis.call('SMEMBERS', '_kombu.binding.celery')) do
+  know(binding:match('\6\22([^\6\22]+)$'))
+end
 
 local answer = {}
 for _, name in ipairs(names) do

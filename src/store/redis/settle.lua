@@ -1,6 +1,7 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
--- attempt (JSON), log (JSON, '' for none), Celery's result ('' when nothing is published), the retry as step, due (ms), retries and envelope ('' for none); how many
+-- attempt (JSON), log (JSON, '' to leave it as it is), Celery's result ('' when nothing is published), the retry as
+-- step, due (ms), retries and envelope ('' for none); how many
 -- follow-ups, and of each: id, queue, step, due (ms), envelope, brief.
 -- Returns 1 or 0 for each: stored, or the lease was lost.
 
@@ -31,7 +32,7 @@ local function settle(at)
 
   local run = run_of(id)
   -- Apart from the rest, because a search reads the rest of many runs.
-  if log ~= '' then redis.call('HSET', run, 'log', log) else redis.call('HDEL', run, 'log') end
+  if log ~= '' then redis.call('HSET', run, 'log', log) end
   if envelope ~= '' then
     redis.call('HSET', run, 'state', state, 'attempt', attempt, 'retries', retries, 'eta', due)
     redis.call('EXPIRE', run, UNSETTLED + math.max(0, math.ceil((due - now) / 1000)))

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
-use crate::task::{LogLine, Message, State, to_json};
+use crate::task::{Message, State, to_json};
 
 use super::connection::Connection;
 use super::record::{Brief, Ended};
@@ -117,7 +117,7 @@ fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
         delivery.receipt.id.as_str().into(),
         state.as_str().into(),
         attempt.get().into(),
-        log(&settlement.attempt.log),
+        log(settlement),
         meta.into_bytes(),
     ];
     match next {
@@ -135,8 +135,11 @@ pub fn new_message(message: &Message) -> [Vec<u8>; 6] {
     [message.id.as_str().into(), message.queue.as_str().into(), step(message), due(message), message.to_wire(), brief]
 }
 
-fn log(lines: &[LogLine]) -> Vec<u8> {
-    if lines.is_empty() { Vec::new() } else { to_json(&lines).get().into() }
+// Empty for most; an attempt that said nothing still takes the place of what an earlier one said.
+fn log(settlement: &Settlement) -> Vec<u8> {
+    let Settlement { delivery, attempt, .. } = settlement;
+    let first = delivery.message.retries == 0 && !delivery.redelivered;
+    if first && attempt.log.is_empty() { Vec::new() } else { to_json(&attempt.log).get().into() }
 }
 
 fn step(message: &Message) -> Vec<u8> {

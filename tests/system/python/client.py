@@ -65,7 +65,7 @@ check("Purged", answer("/api/queues/celery/purge", b""))
 
 # A client that nobody wrote by hand.
 (folder / "document.json").write_text(json.dumps(document))
-(folder / "settings.yml").write_text("post_hooks: []\npackage_name_override: made\n")
+(folder / "settings.yml").write_text("post_hooks: []\npackage_name_override: made\ncontent_type_overrides: {application/x-ndjson: application/octet-stream}\n")
 made = subprocess.run(
     [Path(sys.executable).parent / "openapi-python-client", "generate", "--fail-on-warning"]
     + ["--path", "document.json", "--config", "settings.yml", "--output-path", "made", "--meta", "none"],
