@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
 
-use super::limit::{self, Ending, Stop, StopReason};
-use super::{Call, Finished, Limits, Script, failure, to_json, value};
+use super::limit::{self, Ending};
+use super::{Call, Finished, Limits, Script, Stop, StopReason, failure, to_json, value};
 use crate::task::{Failure, Json, Outcome, show_duration};
 
 /// Runs `call` to its end, whatever that is.

@@ -128,6 +128,7 @@ pub trait Host: Send + Sync {
     fn kv_get(&self, _key: &str) -> Result<Option<Json>, HostError> {
         Err(HostError::not_here("kv::get", self.place()))
     }
+    #[expect(clippy::boxed_local, reason = "those that keep it want it as it is")]
     fn kv_set(&self, _key: &str, _value: Json, _ttl: Option<Duration>, _only_new: bool) -> Result<bool, HostError> {
         Err(HostError::not_here("kv::set", self.place()))
     }

@@ -8,9 +8,9 @@ use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, FnAccess, Module, Parse
 use sha2::{Digest, Sha256};
 
 use super::import::{Load, Loaded, Reads, Roots};
-use super::limit::{self, Ending, Stop};
+use super::limit::{self, Ending};
 use super::memory::stack_for;
-use super::{Broken, Function, Limits, Script, failure};
+use super::{Broken, Function, Limits, Script, Stop, failure};
 
 /// The longest that the module levels of a file and of its imports may take together.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);

@@ -23,6 +23,7 @@ mod load;
 mod memory;
 mod options;
 mod pool;
+mod stop;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -36,11 +37,12 @@ pub use fields::{Fields, duration_of};
 pub use guarded::brief;
 pub use host::{Host, HostError, Level, SocketHost, Submission, TaskFacts};
 pub use import::{PluginModule, Reads, Roots};
-pub use limit::{Stop, StopReason, go_on, host, pause, reserve, retry, step, time_left, wait_for};
+pub use limit::{go_on, host, pause, reserve, retry, step, time_left, wait_for};
 pub use limits::Limits;
 pub use lint::{Finding, Lint, Refusal, Sent, Severity};
 pub use memory::{CountingAllocator, outside};
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
+pub use stop::{Stop, StopReason};
 pub use value::{MAX_JSON, from_json, to_json};
 
 use crate::task::Failure;

@@ -8,9 +8,8 @@ use bytesize::ByteSize;
 use rhai::Dynamic;
 use tokio::sync::oneshot;
 
-use super::limit::Stop;
 use super::memory::stack_for;
-use super::{Host, Limits, Script, call};
+use super::{Host, Limits, Script, Stop, call};
 use crate::task::{Failure, Outcome};
 
 /// Makes the arguments of a call, on the script's thread.

@@ -39,6 +39,11 @@ impl Plan {
         Self::in_folder(Arc::new(tempfile::tempdir().unwrap()))
     }
 
+    /// Where something will be in its folder.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
     /// In the folder of one that ran before.
     pub fn in_folder(folder: Arc<tempfile::TempDir>) -> Self {
         Self { folder, store: None, settings: Vec::new() }
