@@ -36,7 +36,7 @@ pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
 /// The ending counts, not what the script made of it: it may have caught what a callback wrapped.
 fn ended(ending: Ending, done: Result<Json, Failure>, limits: &Limits) -> Option<Outcome> {
     let traceback = done.err().and_then(|failure| failure.traceback);
-    let over = |why: Failure| Some(Outcome::OverLimit(Failure { traceback: traceback.clone(), ..why }));
+    let over = |why: Failure| Some(Outcome::OverLimit(at(traceback.clone(), why)));
     match ending {
         Ending::Stopped(reason) => stopped(reason),
         Ending::TimedOut => {
@@ -59,10 +59,19 @@ fn ended(ending: Ending, done: Result<Json, Failure>, limits: &Limits) -> Option
             over(Failure::new("umbel.exceptions", "OperationLimitExceeded", message))
         }
         Ending::Retry { countdown, max_retries, reason } => {
-            let why = Failure { traceback: traceback.clone(), ..failure::retry(reason) };
+            let why = at(traceback.clone(), failure::retry(reason));
             Some(Outcome::RetryAsked { countdown, max_retries, why })
         }
     }
+}
+
+/// `why`, under the calls of a traceback whose last line says what rhai calls it.
+fn at(traceback: Option<String>, why: Failure) -> Failure {
+    let traceback = traceback.map(|traceback| {
+        let calls = traceback.rsplit_once('\n').map_or("", |(calls, _)| calls);
+        format!("{calls}\n{}: {}", why.exc_type, why.exc_message)
+    });
+    Failure { traceback, ..why }
 }
 
 fn stopped(reason: StopReason) -> Option<Outcome> {

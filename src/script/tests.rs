@@ -193,7 +193,9 @@ fn an_endless_script_meets_its_time_limit_whatever_it_tries() {
 fn a_time_limit_is_told_with_the_function_it_met() {
     let Some(Outcome::OverLimit(why)) = finish("\n\nfn f() { loop { } }", "f", "[]", SHORT).outcome else { panic!() };
 
-    assert!(why.traceback.unwrap().contains("tasks/math.rhai:3:8 in f"));
+    let traceback = why.traceback.unwrap();
+    assert!(traceback.contains("tasks/math.rhai:3:8 in f"), "{traceback}");
+    assert!(traceback.ends_with("\nTimeLimitExceeded: the time limit of 30ms was exceeded"), "{traceback}");
 }
 
 #[test]
