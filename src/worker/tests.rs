@@ -10,7 +10,7 @@ use super::*;
 use crate::client::Request;
 use crate::plugin::Loader;
 use crate::store::{
-    self, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Stores, Tick,
+    self, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Space, Stores, Tick,
 };
 use crate::task::{Message, QueueName, Run, State, to_json};
 
@@ -167,7 +167,7 @@ impl Shop {
 
     async fn has_said(&self, key: &str) {
         let said = async {
-            while self.client.stores().kv.get(key).await.unwrap().is_none() {
+            while self.client.stores().kv.get(&Space::Tasks.key(key)).await.unwrap().is_none() {
                 tokio::task::yield_now().await;
             }
         };
@@ -275,7 +275,7 @@ async fn suspects(name: &str, slots: usize) -> Shop {
 
 impl Shop {
     async fn say(&self, key: &str) {
-        self.client.stores().kv.set(key, to_json(&true), None, false).await.unwrap();
+        self.client.stores().kv.set(&Space::Tasks.key(key), to_json(&true), None, false).await.unwrap();
     }
 }
 
@@ -296,7 +296,7 @@ async fn a_suspect_runs_alone() {
     shop.say("open").await;
     assert_eq!(shop.ended(&suspect).await.state, State::Success);
     assert_eq!(shop.ended(&next).await.state, State::Success);
-    assert_eq!(shop.client.stores().kv.get("beside").await.unwrap().unwrap().get(), "0");
+    assert_eq!(shop.client.stores().kv.get(&Space::Tasks.key("beside")).await.unwrap().unwrap().get(), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
