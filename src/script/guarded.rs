@@ -4,7 +4,7 @@
 //! rule: what makes at most a few times as much of what is held already (`+`, `append`, `to_upper`, `mixin`) stays
 //! rhai's. Replaced is what makes any amount of little (`pad`, `blob`, `replace`, `split`, showing a text that is
 //! in a list a thousand times), and what could work for seconds in one call or for each level of nesting needs much
-//! of the stack (comparing, showing). Their loops [`step`](super::limit::step) as the script's own do.
+//! of the stack (comparing, showing). Their loops [`step`] as the script's own do.
 
 mod blobs;
 mod equality;

@@ -14,7 +14,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Reads what [`Self::to_string`] wrote.
+    /// Reads what its `Display` wrote.
     ///
     /// # Errors
     /// `BadCursor`.

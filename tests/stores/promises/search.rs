@@ -243,7 +243,7 @@ pub async fn a_running_task_is_listed_as_started<P: Place>() {
 
     assert_eq!((listed.state, listed.worker.as_deref()), (State::Started, Some("umbel@localhost")));
     let started = Filter { state: Some(State::Started), ..any(1) };
-    assert_eq!(all(place.stores(), started.clone()).await, ids(&[delivery.clone()]));
+    assert_eq!(all(place.stores(), started.clone()).await, ids(std::slice::from_ref(&delivery)));
     settle(place.stores(), &delivery, five()).await;
     assert!(all(place.stores(), started).await.is_empty());
 }
