@@ -18,6 +18,7 @@ mod paper;
 mod schedules;
 mod send;
 mod tasks;
+mod time;
 mod token;
 
 use std::io;

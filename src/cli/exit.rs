@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{arguments, door, new, operate, send};
+use super::{arguments, door, new, operate};
 use crate::client::SubmitError;
 use crate::script::Broken;
 use crate::store;
@@ -37,8 +37,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> ExitCode {
     let is_wrong = error.is::<Broken>()
         || error.is::<arguments::Twice>()
         || error.is::<new::NotEmpty>()
-        || error.is::<operate::Unconfirmed>()
-        || error.is::<send::BadField>();
+        || error.is::<operate::Unconfirmed>();
     let code = if is_wrong {
         WRONG
     } else if let Some(error) = error.downcast_ref() {

@@ -3,17 +3,16 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use serde::{Deserialize, Serialize};
 
 use super::bar::Bar;
 use super::door::{self, Door, Reach};
 use super::paper::say;
-use super::{Task, arguments, duration, exit, runtime, show};
+use super::{Task, arguments, duration, exit, runtime, show, time};
 use crate::config::Settings;
 use crate::http::path_part;
 use crate::script::Broken;
-use crate::task::{Json, Run, State, TaskId, Timestamp, parse_duration, parse_time, show_duration};
+use crate::task::{Json, Run, State, TaskId, Timestamp, show_duration};
 
 /// How long one request lets the other side wait for the end of a task.
 const ONE_WAIT: Duration = Duration::from_secs(30);
@@ -32,7 +31,7 @@ pub(super) struct Sending {
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "eta")]
     countdown: Option<Duration>,
     /// Do not start it before this time, in ISO 8601; without a zone it is UTC.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time::exact)]
     eta: Option<Timestamp>,
     /// Do not start it later than this much from now.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -51,25 +50,6 @@ pub(super) struct Sending {
     id: Option<String>,
     #[command(flatten)]
     reach: Reach,
-}
-
-/// The time of an argument: a duration before now, or a time in ISO 8601.
-pub(super) fn since(text: &str) -> Result<Timestamp, BadField> {
-    match parse_duration(text) {
-        Ok(ago) => Ok(Utc::now() - ago),
-        Err(_) => time(text),
-    }
-}
-
-fn time(text: &str) -> Result<Timestamp, BadField> {
-    parse_time(text).map(|time| time.to_utc()).ok_or_else(|| BadField { text: text.to_owned() })
-}
-
-/// An argument that is no time.
-#[derive(Debug, thiserror::Error)]
-#[error("`{text}` is no time: write it as in `2030-01-31T09:00:00+09:00`")]
-pub(super) struct BadField {
-    text: String,
 }
 
 /// The task has not ended in the time it was waited for.

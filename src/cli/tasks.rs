@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::door::{self, Door, Reach, with_query};
 use super::paper::{Table, say, short};
-use super::send::since;
+use super::time;
 use crate::config::Settings;
 use crate::script::Broken;
 use crate::task::{Json, Run, Timestamp, show_duration};
@@ -30,7 +30,7 @@ pub(super) struct Listing {
     #[arg(long)]
     queue: Option<String>,
     /// Those queued within a duration, or since a time in ISO 8601.
-    #[arg(long, value_name = "DURATION|TIME", value_parser = since)]
+    #[arg(long, value_name = "DURATION|TIME", value_parser = time::since)]
     since: Option<Timestamp>,
     /// Those with this text in their id, name, arguments, value or error.
     #[arg(long, value_name = "TEXT")]

@@ -3,7 +3,7 @@
 use figment::value::Value;
 use serde::Deserialize;
 
-use super::told::way_out;
+use crate::task::nearest;
 
 /// How the text of a variable becomes a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +89,17 @@ fn toml_value(text: &str) -> Result<Value, String> {
     let value = toml::Value::deserialize(toml::de::ValueDeserializer::new(text));
     let value = value.map_err(|error| format!("is read as in the file, and {}", error.message()))?;
     Value::serialize(value).map_err(|error| error.to_string())
+}
+
+/// Which of `known` may have been meant by `name`, for the end of a sentence.
+pub(super) fn way_out(name: &str, known: &[&str], show: impl Fn(&str) -> String) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(known) => format!("; did you mean `{}`?", show(known)),
+        None => {
+            let all: Vec<String> = known.iter().map(|known| format!("`{}`", show(known))).collect();
+            format!("; there are {}", all.join(", "))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use figment::error::{Actual, Error, Kind};
 
-use super::known::KNOWN;
-use crate::task::nearest;
+use super::known::{KNOWN, way_out};
 
 /// Tables of the design that this version does not have.
 const NOT_BUILT: [&str; 2] = ["permissions", "plugins"];
@@ -46,17 +45,6 @@ pub(super) fn path<S: AsRef<str>>(parts: &[S]) -> String {
             name => format!("{path}{dot}{}", serde_json::Value::from(name)),
         }
     })
-}
-
-/// Which of `known` may have been meant by `name`, for the end of a sentence.
-pub(super) fn way_out(name: &str, known: &[&str], show: impl Fn(&str) -> String) -> String {
-    match nearest(name, known.iter().copied()) {
-        Some(known) => format!("; did you mean `{}`?", show(known)),
-        None => {
-            let all: Vec<String> = known.iter().map(|known| format!("`{}`", show(known))).collect();
-            format!("; there are {}", all.join(", "))
-        }
-    }
 }
 
 fn unknown(at: &[String], name: &str, known: &[&str]) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Task;
 use super::scripts::Scripts;
-use super::tree::{Found, Kind};
+use super::tree::{Found, Kind, is_part};
 use crate::script::{Broken, Declaration, Function, Script};
 use crate::task::{Caps, Options, nearest};
 
@@ -135,9 +135,4 @@ fn check_name(name: &str, plugin: Option<&str>) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether `part` may stand between the dots of a task's name.
-pub(super) fn is_part(part: &str) -> bool {
-    !part.is_empty() && part.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-'))
 }

@@ -2,7 +2,6 @@
 
 use std::path::{Component, Path};
 
-use super::declared::is_part;
 use crate::script::Broken;
 use crate::watch::Snapshot;
 
@@ -49,6 +48,11 @@ fn found(inside: &Path, shown: &str) -> Option<Found> {
         Ok(Kind::Tasks(names.fold(first, |name, part| name + "." + part)))
     };
     Some(Found { file, kind })
+}
+
+/// Whether `part` may stand between the dots of a task's name.
+pub(super) fn is_part(part: &str) -> bool {
+    !part.is_empty() && part.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-'))
 }
 
 #[cfg(test)]
