@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::git::GitLock;
-use super::tree::{Found, Stamp, walk};
+use super::tree::{Found, Stamp, read_whole, walk};
 
 /// The largest file that is read, in bytes. Of a larger one it is only said that it is.
 const MAX_FILE: u64 = 4 << 20;
@@ -132,12 +131,15 @@ impl Held {
         if let Some(before) = before.filter(|before| stamp.is_surely(&before.stamp) && before.fits(room)) {
             return Some(Self { real, ..before.clone() });
         }
-        let text = if found.leads_out {
-            Err("leads out of the project: a link may lead to a place inside of it".to_owned())
+        let (stamp, text) = if found.leads_out {
+            (stamp, Err("leads out of the project: a link may lead to a place inside of it".to_owned()))
         } else {
-            read(&found.path)
+            match read(&found.path) {
+                Ok((stamp, content)) => (stamp, text(&content)),
+                Err(why) => (stamp.unsettled(), Err(why)),
+            }
         };
-        let mut held = Self { stamp: stamp.after_reading(found), text, real };
+        let mut held = Self { stamp, text, real };
         if !held.fits(room) {
             held.text = Err(format!("is not read: all files together are larger than {} MiB", MAX_TOTAL >> 20));
         }
@@ -158,8 +160,8 @@ impl Held {
     }
 }
 
-/// The text of a file without the mark that some editors begin it with, or why there is none.
-fn read(path: &Path) -> Result<Arc<str>, String> {
+/// The content of a file, one byte more than it may have where it has more, or why there is none.
+fn read(path: &Path) -> Result<(Stamp, Vec<u8>), String> {
     let cannot = |error: std::io::Error| match std::fs::read_link(path) {
         Ok(target) => format!("is a link to `{}`, which cannot be read: {error}", target.display()),
         Err(_) => format!("cannot be read: {error}"),
@@ -168,13 +170,15 @@ fn read(path: &Path) -> Result<Arc<str>, String> {
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
         return Err("is not a file".to_owned());
     }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE {
+    read_whole(path, MAX_FILE + 1).map_err(cannot)
+}
+
+/// The text of a file without the mark that some editors begin it with, or why it has none.
+fn text(content: &[u8]) -> Result<Arc<str>, String> {
+    if content.len() as u64 > MAX_FILE {
         return Err(format!("is larger than {} MiB", MAX_FILE >> 20));
     }
-    let text = str::from_utf8(&bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    let text = str::from_utf8(content).map_err(|_| "is not UTF-8 text".to_owned())?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text).into())
 }
 

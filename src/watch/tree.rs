@@ -1,8 +1,9 @@
 //! What is in a tree of files, and how each file was when we last looked.
 
 use std::collections::HashSet;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -125,6 +126,17 @@ impl Walk {
     }
 }
 
+/// Up to `most` bytes of the file at `path`, and the stamp of that very file: a moment before and after, another one
+/// may be at `path`, and its times would be believed of this content.
+pub(super) fn read_whole(path: &Path, most: u64) -> std::io::Result<(Stamp, Vec<u8>)> {
+    let file = File::open(path)?;
+    let stamp = Stamp::new(&file.metadata()?);
+    let mut content = Vec::new();
+    (&file).take(most).read_to_end(&mut content)?;
+    let is_same = Stamp::new(&file.metadata()?).is_like(&stamp);
+    Ok((if is_same { stamp } else { stamp.unsettled() }, content))
+}
+
 /// How a file was when we last looked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
@@ -150,10 +162,13 @@ impl Stamp {
     pub(super) fn of(found: &Found) -> Option<Self> {
         let itself = || std::fs::symlink_metadata(&found.path).ok();
         let target = if found.leads_out { None } else { std::fs::metadata(&found.path).ok() };
-        let metadata = target.or_else(itself)?;
+        target.or_else(itself).map(|metadata| Self::new(&metadata))
+    }
+
+    fn new(metadata: &Metadata) -> Self {
         let (modified, changed) =
             ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
-        Some(Self {
+        Self {
             inode: metadata.ino(),
             len: metadata.len(),
             modified,
@@ -161,14 +176,12 @@ impl Stamp {
             is_file: metadata.is_file(),
             // A time in the future never settles: then the content decides each time.
             is_settled: is_old(modified.0) && is_old(changed.0),
-        })
+        }
     }
 
-    /// The same when `found` is still like this after its content was read. Else the content may be another file's,
-    /// put there in between, and it is not to be believed.
-    pub(super) fn after_reading(self, found: &Found) -> Self {
-        let is_same = Self::of(found).is_some_and(|now| now.is_like(&self));
-        Self { is_settled: self.is_settled && is_same, ..self }
+    /// The same, not to be believed at the next look.
+    pub(super) fn unsettled(self) -> Self {
+        Self { is_settled: false, ..self }
     }
 
     /// The file is certainly as it was at `before`.
@@ -191,11 +204,18 @@ impl Seen {
         }
         let mut hasher = DefaultHasher::new();
         // Only a file that is one: a pipe would be read for ever.
-        match (stamp.is_file && stamp.len <= MAX_READ).then(|| std::fs::read(&found.path)) {
-            Some(Ok(content)) => content.hash(&mut hasher),
-            _ => Stamp { is_settled: true, ..stamp }.hash(&mut hasher),
-        }
-        Some(Self { stamp: stamp.after_reading(found), digest: hasher.finish() })
+        let read = (stamp.is_file && stamp.len <= MAX_READ).then(|| read_whole(&found.path, MAX_READ));
+        let stamp = match read {
+            Some(Ok((stamp, content))) => {
+                content.hash(&mut hasher);
+                stamp
+            }
+            cannot => {
+                Stamp { is_settled: true, ..stamp }.hash(&mut hasher);
+                if cannot.is_some() { stamp.unsettled() } else { stamp }
+            }
+        };
+        Some(Self { stamp, digest: hasher.finish() })
     }
 }
 
