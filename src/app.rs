@@ -160,6 +160,7 @@ fn store_settings(settings: &Settings) -> store::Settings {
         keep: settings.keep,
         history: settings.history,
         history_keep: settings.history_keep,
+        redis: settings.redis.clone(),
         durability: settings.durability,
         worker: name(),
         ..store::Settings::default()

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::Routes;
 use crate::http::Token;
 use crate::script::{Broken, Limits};
-use crate::store::Durability;
+use crate::store::{Durability, RedisSettings};
 use crate::task::{QueueName, duration_field};
 
 use fields::{hosts_field, listen_field, slots_field, store_field};
@@ -61,6 +61,8 @@ pub struct Settings {
     pub slots: usize,
     /// Queues of a shared store that are served besides those that the catalog names.
     pub queues: Vec<QueueName>,
+    /// How a store over Redis is reached and named, beside its URL.
+    pub redis: RedisSettings,
     /// How long a stopping process waits for running tasks before it puts them back.
     #[serde(deserialize_with = "duration_field", serialize_with = "time_shown")]
     pub grace: Duration,
@@ -88,6 +90,7 @@ impl Default for Settings {
         Self {
             folder: PathBuf::from("."),
             store: "sqlite:data/umbel.db".to_owned(),
+            redis: RedisSettings::default(),
             durability: Durability::Full,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             hosts: Vec::new(),

@@ -18,13 +18,14 @@ pub(super) enum Form {
 }
 
 /// Every setting, by its path. A test holds them and the structs together.
-pub(super) const KNOWN: [(&str, Form); 16] = [
+pub(super) const KNOWN: [(&str, Form); 17] = [
     ("store", Form::Text),
     ("durability", Form::Text),
     ("listen", Form::Text),
     ("hosts", Form::List),
     ("slots", Form::Number),
     ("queues", Form::List),
+    ("redis.prefix", Form::Text),
     ("grace", Form::Text),
     ("keep", Form::Text),
     ("history", Form::Number),
@@ -110,6 +111,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::script::Limits;
+    use crate::store::RedisSettings;
 
     fn fields_of<T: DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
         let error = figment::Figment::from(("no such name", 1)).extract::<T>().unwrap_err();
@@ -119,10 +121,16 @@ mod tests {
 
     #[test]
     fn the_names_are_those_of_the_structs() {
-        let limits = fields_of::<Limits>().into_iter().map(|name| format!("limits.{name}"));
         let all: Vec<String> = fields_of::<Settings>()
             .into_iter()
-            .flat_map(|name| if name == "limits" { limits.clone().collect() } else { vec![name] })
+            .flat_map(|name| {
+                let within = match name.as_str() {
+                    "limits" => fields_of::<Limits>(),
+                    "redis" => fields_of::<RedisSettings>(),
+                    _ => return vec![name],
+                };
+                within.iter().map(|field| format!("{name}.{field}")).collect()
+            })
             .collect();
 
         assert_eq!(KNOWN.map(|(path, _)| path.to_owned()).to_vec(), all);

@@ -296,6 +296,7 @@ fn each_setting_is_shown_with_where_it_came_from_and_without_its_secrets() {
             "hosts = [] # default",
             "slots = 3 # UMBEL_SLOTS",
             "queues = [] # default",
+            "redis.prefix = \"\" # default",
             "grace = \"25s\" # default",
             "keep = \"90s\" # umbel.toml:2",
             "history = 100000 # default",

@@ -65,8 +65,18 @@ pub struct Settings {
     pub history_keep: Duration,
     /// How much of what was promised may be lost when the machine loses power. Only the embedded store asks.
     pub durability: Durability,
+    /// How the store over Redis is reached and named. No other one asks.
+    pub redis: RedisSettings,
     /// Who claims here, as `name@host`; kept with each run.
     pub worker: String,
+}
+
+/// What there is to say of a store over Redis beside its URL.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSettings {
+    /// Stands in front of every key and channel: Celery's `global_keyprefix`. Empty is none.
+    pub prefix: String,
 }
 
 impl Default for Settings {
@@ -77,6 +87,7 @@ impl Default for Settings {
             history: 100_000,
             history_keep: Duration::from_secs(30 * 86_400),
             durability: Durability::Full,
+            redis: RedisSettings::default(),
             worker: "umbel@localhost".to_owned(),
         }
     }

@@ -17,7 +17,6 @@ use tracing::warn;
 use crate::store::Result;
 
 use super::connection::{Connection, PATIENCE};
-use super::script;
 
 /// How long beginnings are gathered.
 const MOMENT: Duration = Duration::from_millis(2);
@@ -123,7 +122,7 @@ impl Book {
         let Unwritten { tokens, waiting } = std::mem::take(&mut *self.unwritten());
         let all: Vec<u64> = tokens.into_iter().collect();
         for (number, tokens) in all.chunks(MOST).enumerate() {
-            let mut call = script::MARK.prepare_invoke();
+            let mut call = self.connection.scripts().mark.prepare_invoke();
             for token in tokens {
                 call.arg(*token);
             }

@@ -12,9 +12,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::store::Result;
 use crate::task::TaskId;
 
+use super::Redis;
 use super::connection::Connection;
 use super::subscriber::Listening;
-use super::{Redis, keys, script};
 
 /// How long a task counts as watched without being said again.
 const WATCHED_FOR: Duration = Duration::from_secs(60);
@@ -24,7 +24,8 @@ impl Redis {
     /// is one task of the runtime, so that whoever lets others watch bounds how many do.
     pub(super) async fn watch(&self, id: &TaskId) -> Result<watch::Receiver<u64>> {
         // Listen before telling that somebody does: what is called out between the two would else be lost.
-        let listening = self.subscriber.listen([keys::meta(id), keys::changed(id)]).await?;
+        let listening =
+            self.subscriber.listen([self.connection.keys().meta(id), self.connection.keys().changed(id)]).await?;
         say_watched(&self.connection, id).await?;
         let (changes, watcher) = watch::channel(0);
         tokio::spawn(pass_on(self.connection.clone(), id.clone(), listening, changes));
@@ -48,7 +49,7 @@ async fn pass_on(connection: Connection, id: TaskId, mut listening: Listening, c
 }
 
 async fn say_watched(connection: &Connection, id: &TaskId) -> Result<()> {
-    let mut call = script::WATCH.prepare_invoke();
+    let mut call = connection.scripts().watch.prepare_invoke();
     call.arg(id.as_str()).arg(WATCHED_FOR.as_millis() as u64);
     connection.run(&call).await
 }

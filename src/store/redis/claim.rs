@@ -19,7 +19,7 @@ use crate::task::{Message, QueueName, Unreadable};
 use super::connection::PATIENCE;
 use super::record::Brief;
 use super::settle::due;
-use super::{Held, Redis, keys, script};
+use super::{Held, Redis};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
@@ -121,7 +121,7 @@ impl Redis {
                 }
             };
             let open = queues.iter().enumerate().filter(|(number, _)| !paused.contains(number));
-            let lists: Vec<String> = open.flat_map(|(_, queue)| keys::lists(queue)).collect();
+            let lists: Vec<String> = open.flat_map(|(_, queue)| self.connection.keys().lists(queue)).collect();
             self.idle.wait(&self.process, &lists, left.min(until_due), wake).await?;
         }
     }
@@ -135,14 +135,14 @@ impl Redis {
     }
 
     async fn take(self: &Arc<Self>, queues: &[QueueName], most: usize, will_wait: bool) -> Result<Taken> {
-        let mut call = script::CLAIM.prepare_invoke();
-        call.arg(&self.process).arg(most).arg(self.lease_ms()).arg(u8::from(will_wait));
-        for queue in queues {
-            call.arg(queue.as_str());
-        }
         let (answer, answered) = oneshot::channel();
         let (store, queues) = (self.clone(), queues.to_vec());
         tokio::spawn(async move {
+            let mut call = store.connection.scripts().claim.prepare_invoke();
+            call.arg(&store.process).arg(most).arg(store.lease_ms()).arg(u8::from(will_wait));
+            for queue in &queues {
+                call.arg(queue.as_str());
+            }
             let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
             // A Redis that stood still grants what nobody waits for any more.
             if let Err(Ok((_, first, taken, _))) = answer.send(taken) {
@@ -158,7 +158,7 @@ impl Redis {
         if taken.is_empty() {
             return;
         }
-        let mut call = script::PUT_BACK.prepare_invoke();
+        let mut call = self.connection.scripts().put_back.prepare_invoke();
         call.arg(0);
         for (token, (queue, _)) in (first..).zip(taken).collect::<Vec<_>>().into_iter().rev() {
             // Nobody was told that it runs, so that its record does not change: no id.
@@ -177,7 +177,7 @@ impl Redis {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = script::ADMIT.prepare_invoke();
+        let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
         for Candidate { token, queue, message } in &candidates {
             call.arg(*token).arg(queue.as_str());

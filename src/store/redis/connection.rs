@@ -4,6 +4,7 @@
 //! no call waits for that longer than [`PATIENCE`]: a command that was never sent is sent again until then, one that
 //! may have arrived is not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -15,7 +16,10 @@ use redis::{
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::store::{Error, Result, without_password};
+use crate::store::{Error, RedisSettings, Result, without_password};
+
+use super::keys::Keys;
+use super::script::Scripts;
 
 /// How long a call may take before Redis counts as away.
 pub const PATIENCE: Duration = Duration::from_millis(900);
@@ -28,10 +32,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Connection {
     client: Client,
     manager: ConnectionManager,
+    names: Arc<(Keys, Scripts)>,
 }
 
 impl Connection {
-    pub async fn open(url: &str) -> Result<Self> {
+    pub async fn open(url: &str, settings: &RedisSettings) -> Result<Self> {
         // redis-rs knows Unix sockets by these two names.
         let info =
             url.into_connection_info().map_err(|error| anyhow!("`{}` is no Redis: {error}", without_password(url)))?;
@@ -48,7 +53,17 @@ impl Connection {
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(None);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(anyhow::Error::new)?;
-        Ok(Self { client, manager })
+        let keys = Keys::new(&settings.prefix);
+        let scripts = Scripts::new(&keys);
+        Ok(Self { client, manager, names: Arc::new((keys, scripts)) })
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.names.0
+    }
+
+    pub fn scripts(&self) -> &Scripts {
+        &self.names.1
     }
 
     /// Where this Redis is, for people.

@@ -16,7 +16,6 @@ use tokio::time::{sleep, timeout};
 use crate::store::Result;
 
 use super::connection::{Connection, PATIENCE};
-use super::keys;
 
 /// How long an ended wait may take to say so before it is told once more.
 const ECHO: Duration = Duration::from_millis(30);
@@ -56,8 +55,10 @@ impl Idle {
             sleepers.push(self.sleeper().await?);
         }
         let numbers: Vec<i64> = sleepers.iter().map(|sleeper| sleeper.number).collect();
-        let mut waits: FuturesUnordered<_> =
-            sleepers.into_iter().zip(lists).map(|(sleeper, list)| sleeper.wait(process, list, patience)).collect();
+        let wait = |(sleeper, list): (Sleeper, &String)| {
+            sleeper.wait(list.clone(), self.connection.keys().inbox(process, list), patience)
+        };
+        let mut waits: FuturesUnordered<_> = sleepers.into_iter().zip(lists).map(wait).collect();
 
         let first = tokio::select! {
             // Without lists there is nothing that could come.
@@ -113,9 +114,8 @@ impl Idle {
 impl Sleeper {
     // `None` when the connection is of no use any more; it is dropped then, and with it the wait. A new connection
     // that fails is an error: whoever tried again and again would never rest.
-    async fn wait(mut self, process: &str, list: &str, patience: Duration) -> RedisResult<Option<Self>> {
+    async fn wait(mut self, list: String, inbox: String, patience: Duration) -> RedisResult<Option<Self>> {
         let mut command = redis::cmd("BLMOVE");
-        let inbox = keys::inbox(process, list);
         command.arg(list).arg(inbox).arg("RIGHT").arg("LEFT").arg(patience.as_secs_f64().max(0.01));
         let moved = timeout(patience + MARGIN, command.query_async::<Option<Vec<u8>>>(&mut self.connection)).await;
         match moved {

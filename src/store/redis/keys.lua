@@ -1,45 +1,46 @@
 -- The names of the keys, and the clock. This stands in front of every script; `keys.rs` has the names that Rust uses.
+-- `PREFIX` stands in front of every key and channel, `RESULT_PREFIX` in front of Celery's results; see `script.rs`.
 -- Everything is compared by the clock of Redis, so that the clocks of the machines do not matter.
 
-local LEASE = 'umbel:lease'             -- zset: token -> when its lease ends, ms
-local ACKNOWLEDGED = 'umbel:acknowledged' -- set: tokens whose message is never handed out again
-local STARTED = 'umbel:started'         -- set: tokens whose script has begun
-local REDELIVERED = 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
-local REVOKED = 'umbel:revoked'         -- zset: id -> when it was revoked, ms
-local DUE = 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
-local QUEUES = 'umbel:queues'           -- set: every queue that was pushed to or claimed from
-local PAUSED = 'umbel:paused'           -- set: queues of which nothing is claimed
-local INBOXES = 'umbel:inboxes'         -- zset: process:list -> until when its owner lives for sure, ms
-local HISTORY = 'umbel:history'         -- zset: id -> when the task became known, us
-local ENDED = 'umbel:ended'             -- zset: id -> when the task ended, ms
-local DEAD = 'umbel:dead'               -- list: messages that could not be read, newest first
-local TICKS = 'umbel:tick'              -- hash: entry -> fingerprint|due, us
-local TOKEN = 'umbel:token'             -- the last fencing token
-local SWEPT = 'umbel:swept'             -- when a sweep ran last, ms
-local TERMINATE = 'umbel:terminate'     -- zset: id of a running task that is to end -> since when, ms; also a channel
-local WATCHED = 'umbel:watched'         -- zset: id -> until when somebody wants to hear of each change, ms
-local SOURCES = 'umbel:sources'         -- hash: hash of a task's code -> its files, JSON
-local SOURCES_KEPT = 'umbel:sources:kept' -- zset: the same hash -> when it was kept last, ms
-local SOURCES_SIZE = 'umbel:sources:size' -- how many bytes all of them are
-local WORKERS = 'umbel:workers'         -- zset: name -> until when the worker lives for sure, ms
+local LEASE = PREFIX .. 'umbel:lease'             -- zset: token -> when its lease ends, ms
+local ACKNOWLEDGED = PREFIX .. 'umbel:acknowledged' -- set: tokens whose message is never handed out again
+local STARTED = PREFIX .. 'umbel:started'         -- set: tokens whose script has begun
+local REDELIVERED = PREFIX .. 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
+local REVOKED = PREFIX .. 'umbel:revoked'         -- zset: id -> when it was revoked, ms
+local DUE = PREFIX .. 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
+local QUEUES = PREFIX .. 'umbel:queues'           -- set: every queue that was pushed to or claimed from
+local PAUSED = PREFIX .. 'umbel:paused'           -- set: queues of which nothing is claimed
+local INBOXES = PREFIX .. 'umbel:inboxes'         -- zset: process:list -> until when its owner lives for sure, ms
+local HISTORY = PREFIX .. 'umbel:history'         -- zset: id -> when the task became known, us
+local ENDED = PREFIX .. 'umbel:ended'             -- zset: id -> when the task ended, ms
+local DEAD = PREFIX .. 'umbel:dead'               -- list: messages that could not be read, newest first
+local TICKS = PREFIX .. 'umbel:tick'              -- hash: entry -> fingerprint|due, us
+local TOKEN = PREFIX .. 'umbel:token'             -- the last fencing token
+local SWEPT = PREFIX .. 'umbel:swept'             -- when a sweep ran last, ms
+local TERMINATE = PREFIX .. 'umbel:terminate'     -- zset: id of a running task that is to end -> since when, ms; also a channel
+local WATCHED = PREFIX .. 'umbel:watched'         -- zset: id -> until when somebody wants to hear of each change, ms
+local SOURCES = PREFIX .. 'umbel:sources'         -- hash: hash of a task's code -> its files, JSON
+local SOURCES_KEPT = PREFIX .. 'umbel:sources:kept' -- zset: the same hash -> when it was kept last, ms
+local SOURCES_SIZE = PREFIX .. 'umbel:sources:size' -- how many bytes all of them are
+local WORKERS = PREFIX .. 'umbel:workers'         -- zset: name -> until when the worker lives for sure, ms
 
 local STEPS = { '0', '3', '6', '9' }
 local DAY = 86400000
 
 -- Kombu's list of a priority step.
 local function list_of(queue, step)
-  if step == '0' then return queue end
-  return queue .. '\6\22' .. step
+  if step == '0' then return PREFIX .. queue end
+  return PREFIX .. queue .. '\6\22' .. step
 end
 
-local function due_of(queue) return 'umbel:due:' .. queue end         -- zset: id -> due time, ms
-local function delayed_of(queue) return 'umbel:delayed:' .. queue end -- hash: id -> step and envelope
-local function claimed_of(queue) return 'umbel:claimed:' .. queue end -- hash: token -> step and envelope
-local function inbox_of(member) return 'umbel:inbox:' .. member end   -- list: what an idle process was given
-local function run_of(id) return 'umbel:run:' .. id end               -- hash: what is kept of a task
-local function meta_of(id) return 'celery-task-meta-' .. id end       -- string and channel: Celery's result
-local function changed_of(id) return 'umbel:changed:' .. id end       -- channel: it changed, and no such result tells
-local function worker_of(name) return 'umbel:worker:' .. name end     -- string: what a worker says of itself
+local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: id -> due time, ms
+local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: id -> step and envelope
+local function claimed_of(queue) return PREFIX .. 'umbel:claimed:' .. queue end -- hash: token -> step and envelope
+local function inbox_of(member) return PREFIX .. 'umbel:inbox:' .. member end   -- list: what an idle process was given
+local function run_of(id) return PREFIX .. 'umbel:run:' .. id end               -- hash: what is kept of a task
+local function meta_of(id) return RESULT_PREFIX .. 'celery-task-meta-' .. id end       -- string and channel: Celery's result
+local function changed_of(id) return PREFIX .. 'umbel:changed:' .. id end       -- channel: it changed, and no such result tells
+local function worker_of(name) return PREFIX .. 'umbel:worker:' .. name end     -- string: what a worker says of itself
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

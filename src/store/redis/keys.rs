@@ -2,72 +2,123 @@
 
 use crate::task::{Priority, QueueName, TaskId};
 
-/// Messages that could not be read, newest first.
-pub const DEAD: &str = "umbel:dead";
-/// Ids of tasks by the time they became known.
-pub const HISTORY: &str = "umbel:history";
-/// Ids of tasks that are not to start, by the time of their revocation.
-pub const REVOKED: &str = "umbel:revoked";
-/// Ids of running tasks that are to be stopped, by the time of that; also the channel that says so.
-pub const TERMINATE: &str = "umbel:terminate";
-/// Channel: there is an earlier due time than before.
-pub const DUE: &str = "umbel:due";
-
-/// The queues of which nothing is claimed.
-pub const PAUSED: &str = "umbel:paused";
-/// The code that runs ran, by its hash.
-pub const SOURCES: &str = "umbel:sources";
-/// Names of workers by the time until which they live for sure.
-pub const WORKERS: &str = "umbel:workers";
-
-/// Kombu's list of a queue and a priority step.
-pub fn list(queue: &QueueName, step: u8) -> String {
-    if step == 0 { queue.to_string() } else { format!("{queue}\u{6}\u{16}{step}") }
+/// The names as one installation has them: several may share a Redis, each behind a prefix of its own, which is
+/// Celery's `global_keyprefix`. It stands in front of keys and channels.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+    result_prefix: String,
 }
 
-/// Kombu's lists of a queue, the most urgent first.
-pub fn lists(queue: &QueueName) -> impl Iterator<Item = String> {
-    Priority::STEPS.into_iter().map(|step| list(queue, step))
-}
+impl Keys {
+    pub fn new(prefix: &str) -> Self {
+        // Celery parts the prefix of its results from their name where nothing else does, and that of queues not.
+        let parted = prefix.is_empty() || prefix.ends_with([':', '_', '-', '.']);
+        let result_prefix = if parted { prefix.to_owned() } else { format!("{prefix}_") };
+        Self { prefix: prefix.to_owned(), result_prefix }
+    }
 
-/// What an idle process was given from a list.
-pub fn inbox(process: &str, list: &str) -> String {
-    format!("umbel:inbox:{process}:{list}")
-}
+    /// What stands in front of every key but Celery's results.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
 
-/// Delayed messages of a queue by due time.
-pub fn due(queue: &QueueName) -> String {
-    format!("umbel:due:{queue}")
-}
+    /// What stands in front of Celery's results.
+    pub fn result_prefix(&self) -> &str {
+        &self.result_prefix
+    }
 
-/// Claimed messages of a queue by token.
-pub fn claimed(queue: &QueueName) -> String {
-    format!("umbel:claimed:{queue}")
-}
+    fn own(&self, name: impl std::fmt::Display) -> String {
+        format!("{}umbel:{name}", self.prefix)
+    }
 
-/// What is kept of a task.
-pub fn run(id: &TaskId) -> String {
-    format!("umbel:run:{id}")
-}
+    /// Messages that could not be read, newest first.
+    pub fn dead(&self) -> String {
+        self.own("dead")
+    }
 
-/// Celery's result, and the channel on which it is published.
-pub fn meta(id: &TaskId) -> String {
-    format!("celery-task-meta-{id}")
-}
+    /// Ids of tasks by the time they became known.
+    pub fn history(&self) -> String {
+        self.own("history")
+    }
 
-/// Channel: what is kept of the task changed, and no result under Celery's key tells.
-pub fn changed(id: &TaskId) -> String {
-    format!("umbel:changed:{id}")
-}
+    /// Ids of tasks that are not to start, by the time of their revocation.
+    pub fn revoked(&self) -> String {
+        self.own("revoked")
+    }
 
-/// What a worker says of itself.
-pub fn worker(name: &str) -> String {
-    format!("umbel:worker:{name}")
-}
+    /// Ids of running tasks that are to be stopped, by the time of that; also the channel that says so.
+    pub fn terminate(&self) -> String {
+        self.own("terminate")
+    }
 
-/// A value that scripts share.
-pub fn value(key: &str) -> String {
-    format!("umbel:kv:{key}")
+    /// Channel: there is an earlier due time than before.
+    pub fn earlier_due(&self) -> String {
+        self.own("due")
+    }
+
+    /// The queues of which nothing is claimed.
+    pub fn paused(&self) -> String {
+        self.own("paused")
+    }
+
+    /// The code that runs ran, by its hash.
+    pub fn sources(&self) -> String {
+        self.own("sources")
+    }
+
+    /// Names of workers by the time until which they live for sure.
+    pub fn workers(&self) -> String {
+        self.own("workers")
+    }
+
+    /// Kombu's lists of a queue, the most urgent step first.
+    pub fn lists(&self, queue: &QueueName) -> impl Iterator<Item = String> {
+        Priority::STEPS.into_iter().map(move |step| match step {
+            0 => format!("{}{queue}", self.prefix),
+            step => format!("{}{queue}\u{6}\u{16}{step}", self.prefix),
+        })
+    }
+
+    /// What an idle process was given from a list.
+    pub fn inbox(&self, process: &str, list: &str) -> String {
+        self.own(format_args!("inbox:{process}:{list}"))
+    }
+
+    /// Delayed messages of a queue by due time.
+    pub fn due(&self, queue: &QueueName) -> String {
+        self.own(format_args!("due:{queue}"))
+    }
+
+    /// Claimed messages of a queue by token.
+    pub fn claimed(&self, queue: &QueueName) -> String {
+        self.own(format_args!("claimed:{queue}"))
+    }
+
+    /// What is kept of a task.
+    pub fn run(&self, id: &TaskId) -> String {
+        self.own(format_args!("run:{id}"))
+    }
+
+    /// Celery's result, and the channel on which it is published.
+    pub fn meta(&self, id: &TaskId) -> String {
+        format!("{}celery-task-meta-{id}", self.result_prefix)
+    }
+
+    /// Channel: what is kept of the task changed, and no result under Celery's key tells.
+    pub fn changed(&self, id: &TaskId) -> String {
+        self.own(format_args!("changed:{id}"))
+    }
+
+    /// What a worker says of itself.
+    pub fn worker(&self, name: &str) -> String {
+        self.own(format_args!("worker:{name}"))
+    }
+
+    /// A value that scripts share.
+    pub fn value(&self, key: &str) -> String {
+        self.own(format_args!("kv:{key}"))
+    }
 }
 
 #[cfg(test)]
@@ -77,20 +128,51 @@ mod tests {
     #[test]
     fn the_scripts_use_the_same_names() {
         let scripts = include_str!("keys.lua");
-        for name in [DEAD, HISTORY, REVOKED, TERMINATE, DUE, PAUSED, SOURCES, WORKERS] {
-            assert!(scripts.contains(&format!("'{name}'")), "{name}");
+        let keys = Keys::new("");
+        for name in [
+            keys.history(),
+            keys.revoked(),
+            keys.terminate(),
+            keys.earlier_due(),
+            keys.paused(),
+            keys.sources(),
+            keys.workers(),
+            keys.dead(),
+        ] {
+            assert!(scripts.contains(&format!("= PREFIX .. '{name}'")), "{name}");
         }
         let (queue, id) = (QueueName::parse("Q").unwrap(), TaskId::parse("Q").unwrap());
-        for name in [due(&queue), claimed(&queue), run(&id), meta(&id), changed(&id), worker("Q")] {
-            assert!(scripts.contains(&format!("'{}' ..", name.trim_end_matches('Q'))), "{name}");
+        for name in [
+            keys.due(&queue),
+            keys.claimed(&queue),
+            keys.run(&id),
+            keys.changed(&id),
+            keys.worker("Q"),
+            keys.inbox("", ""),
+        ] {
+            assert!(
+                scripts.contains(&format!("PREFIX .. '{}' ..", name.trim_end_matches([':', 'Q']).to_owned() + ":")),
+                "{name}"
+            );
         }
-        assert!(scripts.contains("'umbel:inbox:' .."));
+        assert!(scripts.contains("RESULT_PREFIX .. 'celery-task-meta-' .."));
     }
 
     #[test]
     fn a_step_has_kombus_list() {
-        let names: Vec<String> = lists(&QueueName::default()).collect();
+        let names = |prefix| Keys::new(prefix).lists(&QueueName::default()).collect::<Vec<_>>();
 
-        assert_eq!(names, ["celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169"]);
+        assert_eq!(names(""), ["celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169"]);
+        assert_eq!(names("shop")[..2], ["shopcelery", "shopcelery\x06\x163"]);
+    }
+
+    #[test]
+    fn a_prefix_stands_where_celery_puts_it() {
+        let id = TaskId::parse("i").unwrap();
+
+        assert_eq!(Keys::new("shop").meta(&id), "shop_celery-task-meta-i");
+        assert_eq!(Keys::new("shop:").meta(&id), "shop:celery-task-meta-i");
+        assert_eq!(Keys::new("").meta(&id), "celery-task-meta-i");
+        assert_eq!(Keys::new("shop").run(&id), "shopumbel:run:i");
     }
 }

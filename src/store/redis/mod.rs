@@ -72,7 +72,7 @@ struct Held {
 /// # Errors
 /// `Away` when Redis does not answer; another one when it is older than 6.2 or refuses us.
 pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
-    let connection = Connection::open(url).await?;
+    let connection = Connection::open(url, &settings.redis).await?;
     check_version(&connection).await?;
     let store = Arc::new(Redis {
         idle: Idle::new(connection.clone()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::store::{Depth, QueueFacts, Result};
 use crate::task::QueueName;
 
-use super::{Redis, keys, script};
+use super::Redis;
 
 /// Of a queue: its name, how much is ready, delayed and claimed, and whether it is paused.
 type Facts = (String, u64, u64, u64, u8);
@@ -14,7 +14,7 @@ impl Redis {
     /// As `Queue::queues`. A queue that only others fill is known once it was claimed from, or when Celery bound it to
     /// its default exchange.
     pub(super) async fn queue_facts(&self) -> Result<Vec<QueueFacts>> {
-        let found: Vec<Facts> = self.connection.run(&script::QUEUES.prepare_invoke()).await?;
+        let found: Vec<Facts> = self.connection.run(&self.connection.scripts().queues.prepare_invoke()).await?;
         let mut facts: Vec<QueueFacts> = found.into_iter().filter_map(facts).collect();
         facts.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(facts)
@@ -25,11 +25,11 @@ impl Redis {
     pub(super) async fn pause_queue(self: &Arc<Self>, queue: &QueueName, paused: bool) -> Result<()> {
         let mut both = redis::pipe();
         if paused {
-            both.sadd(keys::PAUSED, queue.as_str());
+            both.sadd(self.connection.keys().paused(), queue.as_str());
         } else {
-            both.srem(keys::PAUSED, queue.as_str());
+            both.srem(self.connection.keys().paused(), queue.as_str());
         }
-        both.atomic().publish(keys::DUE, "");
+        both.atomic().publish(self.connection.keys().earlier_due(), "");
         self.connection.ask_all(&both).await
     }
 }

@@ -14,10 +14,10 @@ use crate::store::{
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
+use super::Redis;
 use super::connection::PATIENCE;
 use super::record::Ended;
 use super::settle::new_message;
-use super::{Redis, keys, script};
 
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
 const PURGED: u64 = 1000;
@@ -58,7 +58,7 @@ impl Redis {
 impl Queue for Arc<Redis> {
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed> {
         let patience = PATIENCE + PER_MESSAGE * u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        let mut call = script::PUSH.prepare_invoke();
+        let mut call = self.connection.scripts().push.prepare_invoke();
         match &unless {
             Some(tick) => call.arg(&tick.entry).arg(tick.due.timestamp_micros()),
             None => call.arg("").arg(""),
@@ -93,7 +93,8 @@ impl Queue for Arc<Redis> {
     }
 
     async fn acknowledge(&self, receipt: &Receipt) -> Result<Settled> {
-        let done: u8 = self.connection.run(script::ACKNOWLEDGE.prepare_invoke().arg(receipt.token)).await?;
+        let done: u8 =
+            self.connection.run(self.connection.scripts().acknowledge.prepare_invoke().arg(receipt.token)).await?;
         if done == 1 {
             return Ok(Settled::Stored);
         }
@@ -105,7 +106,7 @@ impl Queue for Arc<Redis> {
         if deliveries.is_empty() {
             return Ok(());
         }
-        let mut call = script::PUT_BACK.prepare_invoke();
+        let mut call = self.connection.scripts().put_back.prepare_invoke();
         call.arg(ms(wait));
         for Delivery { message, receipt, .. } in deliveries.iter().rev() {
             self.let_go(receipt);
@@ -116,7 +117,7 @@ impl Queue for Arc<Redis> {
 
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
         self.begun.flush().await?;
-        let mut call = script::SWEEP.prepare_invoke();
+        let mut call = self.connection.scripts().sweep.prepare_invoke();
         call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
         call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
         let held: Vec<u64> = {
@@ -139,7 +140,7 @@ impl Queue for Arc<Redis> {
     async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {
         let now = Utc::now();
         let told = self.record(id).await?.and_then(|record| record.revocation(id, now));
-        let mut call = script::REVOKE.prepare_invoke();
+        let mut call = self.connection.scripts().revoke.prepare_invoke();
         call.arg(id.as_str())
             .arg(u8::from(terminate))
             .arg(to_json(&Ended::of_revocation(now)).get())
@@ -154,7 +155,7 @@ impl Queue for Arc<Redis> {
     }
 
     async fn is_revoked(&self, receipt: &Receipt) -> Result<bool> {
-        let look = redis::Cmd::zscore(keys::REVOKED, receipt.id.as_str());
+        let look = redis::Cmd::zscore(self.connection.keys().revoked(), receipt.id.as_str());
         Ok(self.connection.ask::<Option<f64>>(&look).await?.is_some())
     }
 
@@ -164,10 +165,10 @@ impl Queue for Arc<Redis> {
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth> {
         let mut look = redis::pipe();
-        for list in keys::lists(queue) {
+        for list in self.connection.keys().lists(queue) {
             look.llen(list);
         }
-        look.zcard(keys::due(queue)).hlen(keys::claimed(queue));
+        look.zcard(self.connection.keys().due(queue)).hlen(self.connection.keys().claimed(queue));
         let counts: Vec<u64> = self.connection.ask_all(&look).await?;
         let steps = counts.len().saturating_sub(2);
         Ok(Depth {
@@ -180,8 +181,10 @@ impl Queue for Arc<Redis> {
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         let mut total = 0;
         loop {
-            let removed: u64 =
-                self.connection.run(script::PURGE.prepare_invoke().arg(queue.as_str()).arg(PURGED)).await?;
+            let removed: u64 = self
+                .connection
+                .run(self.connection.scripts().purge.prepare_invoke().arg(queue.as_str()).arg(PURGED))
+                .await?;
             total += removed;
             if removed == 0 {
                 return Ok(total);
@@ -208,7 +211,7 @@ impl Queue for Arc<Redis> {
     }
 
     async fn dead_letters(&self) -> Result<u64> {
-        self.connection.ask(redis::cmd("LLEN").arg(keys::DEAD)).await
+        self.connection.ask(redis::cmd("LLEN").arg(self.connection.keys().dead())).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -18,7 +18,7 @@ for _, name in ipairs(redis.call('SMEMBERS', PAUSED)) do
   paused[name] = true
   know(name)
 end
-for _, binding in ipairs(redis.call('SMEMBERS', '_kombu.binding.celery')) do
+for _, binding in ipairs(redis.call('SMEMBERS', PREFIX .. '_kombu.binding.celery')) do
   know(binding:match('\6\22([^\6\22]+)$'))
 end
 

@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::store::{Receipt, Result, Results};
 use crate::task::{Progress, Run, TaskId, to_json};
 
+use super::Redis;
 use super::record::Record;
-use super::{Redis, keys, script};
 
 impl Redis {
     /// The record of one task; `None` when it is unknown.
     pub(super) async fn record(&self, id: &TaskId) -> Result<Option<Record>> {
-        let fields = self.connection.ask(redis::cmd("HGETALL").arg(keys::run(id))).await?;
+        let fields = self.connection.ask(redis::cmd("HGETALL").arg(self.connection.keys().run(id))).await?;
         Ok(Record::new(fields))
     }
 }
@@ -25,7 +25,7 @@ impl Redis {
 impl Results for Redis {
     async fn load(&self, id: &TaskId) -> Result<Option<Run>> {
         let mut look = redis::pipe();
-        look.hgetall(keys::run(id)).get(keys::meta(id));
+        look.hgetall(self.connection.keys().run(id)).get(self.connection.keys().meta(id));
         let (fields, meta): (HashMap<String, Vec<u8>>, Option<Vec<u8>>) = self.connection.ask_all(&look).await?;
         Ok(Record::new(fields).and_then(|record| record.run(id, meta.as_deref())))
     }
@@ -33,7 +33,8 @@ impl Results for Redis {
     async fn wait(&self, id: &TaskId, patience: Duration) -> Result<Option<Run>> {
         let end = Instant::now() + patience;
         // Listen before looking: what ends between the two would otherwise wake nobody.
-        let mut listening = self.subscriber.listen([keys::meta(id), keys::changed(id)]).await?;
+        let mut listening =
+            self.subscriber.listen([self.connection.keys().meta(id), self.connection.keys().changed(id)]).await?;
         loop {
             let run = self.load(id).await?;
             if run.as_ref().is_some_and(|run| run.state.is_final()) {
@@ -46,12 +47,13 @@ impl Results for Redis {
     }
 
     async fn forget(&self, id: &TaskId) -> Result<bool> {
-        let forgotten: u64 = self.connection.run(script::FORGET.prepare_invoke().arg(id.as_str())).await?;
+        let forgotten: u64 =
+            self.connection.run(self.connection.scripts().forget.prepare_invoke().arg(id.as_str())).await?;
         Ok(forgotten > 0)
     }
 
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()> {
-        let mut call = script::PROGRESS.prepare_invoke();
+        let mut call = self.connection.scripts().progress.prepare_invoke();
         call.arg(receipt.id.as_str()).arg(receipt.token).arg(to_json(&progress).get());
         self.connection.run(&call).await
     }

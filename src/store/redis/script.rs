@@ -1,41 +1,72 @@
-//! The scripts, each behind what all of them share: names, notices, places and history.
-
-use std::sync::LazyLock;
+//! The scripts, each behind what all of them share: prefixes, names, notices, places and history.
 
 use redis::Script;
 
+use super::keys::Keys;
+
 macro_rules! scripts {
     ($($name:ident = $file:literal;)*) => {
-        $(pub static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(
-                include_str!("keys.lua"),
-                include_str!("notices.lua"),
-                include_str!("place.lua"),
-                include_str!("history.lua"),
-                include_str!($file),
-            ))
-        });)*
+        /// The scripts of one installation, whose names stand behind its prefix.
+        pub struct Scripts {
+            $(pub $name: Script,)*
+        }
+
+        impl Scripts {
+            pub fn new(keys: &Keys) -> Self {
+                let prefixes = format!(
+                    "local PREFIX, RESULT_PREFIX = {}, {}\n",
+                    quoted(keys.prefix()),
+                    quoted(keys.result_prefix())
+                );
+                let shared = [
+                    &prefixes,
+                    include_str!("keys.lua"),
+                    include_str!("notices.lua"),
+                    include_str!("place.lua"),
+                    include_str!("history.lua"),
+                ]
+                .concat();
+                Self { $($name: Script::new(&format!("{shared}{}", include_str!($file))),)* }
+            }
+        }
     };
 }
 
 scripts! {
-    PUSH = "push.lua";
-    CLAIM = "claim.lua";
-    ADMIT = "admit.lua";
-    SETTLE = "settle.lua";
-    ACKNOWLEDGE = "acknowledge.lua";
-    MARK = "mark.lua";
-    PUT_BACK = "put_back.lua";
-    SWEEP = "sweep.lua";
-    REVOKE = "revoke.lua";
-    PURGE = "purge.lua";
-    QUEUES = "queues.lua";
-    FORGET = "forget.lua";
-    PROGRESS = "progress.lua";
-    WATCH = "watch.lua";
-    KEEP_SOURCES = "keep_sources.lua";
-    ANNOUNCE = "announce.lua";
-    WORKERS = "workers.lua";
-    WATERMARKS = "watermarks.lua";
-    DELETE_EXPECTED = "delete_expected.lua";
+    push = "push.lua";
+    claim = "claim.lua";
+    admit = "admit.lua";
+    settle = "settle.lua";
+    acknowledge = "acknowledge.lua";
+    mark = "mark.lua";
+    put_back = "put_back.lua";
+    sweep = "sweep.lua";
+    revoke = "revoke.lua";
+    purge = "purge.lua";
+    queues = "queues.lua";
+    forget = "forget.lua";
+    progress = "progress.lua";
+    watch = "watch.lua";
+    keep_sources = "keep_sources.lua";
+    announce = "announce.lua";
+    workers = "workers.lua";
+    watermarks = "watermarks.lua";
+    delete_expected = "delete_expected.lua";
+}
+
+/// `text` as a string of Lua, whatever it holds.
+fn quoted(text: &str) -> String {
+    let bytes: String = text.bytes().map(|byte| format!("\\{byte:03}")).collect();
+    format!("'{bytes}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_prefix_leaves_its_quotes() {
+        assert_eq!(quoted("a'\n"), r"'\097\039\010'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use crate::store::{Error, Filter, History, Page, Result};
 use crate::task::{Run, TaskId};
 
+use super::Redis;
 use super::record::{LISTED, Record};
-use super::{Redis, keys};
 
 /// How many runs are read in one go.
 const AT_ONCE: usize = 100;
@@ -83,8 +83,8 @@ impl Walk {
         loop {
             let mut look = redis::cmd("ZREVRANGEBYSCORE");
             match &self.after {
-                Some(after) => look.arg(keys::HISTORY).arg(after.at),
-                None => look.arg(keys::HISTORY).arg("+inf"),
+                Some(after) => look.arg(store.connection.keys().history()).arg(after.at),
+                None => look.arg(store.connection.keys().history()).arg("+inf"),
             };
             look.arg(self.oldest).arg("WITHSCORES").arg("LIMIT").arg(skip).arg(AT_ONCE);
             let found: Vec<(String, f64)> = store.connection.ask(&look).await?;
@@ -111,9 +111,10 @@ fn position((id, at): (String, f64)) -> Option<Position> {
 impl Redis {
     // Without those that were forgotten meanwhile.
     async fn listed(&self, positions: Vec<Position>) -> Result<Vec<(Position, Run)>> {
+        let keys = self.connection.keys();
         let mut look = redis::pipe();
         for Position { id, .. } in &positions {
-            look.cmd("HMGET").arg(keys::run(id)).arg(&LISTED).get(keys::meta(id));
+            look.cmd("HMGET").arg(keys.run(id)).arg(&LISTED).get(keys.meta(id));
         }
         let found: Vec<redis::Value> = self.connection.ask_all(&look).await?;
         let mut runs = Vec::with_capacity(positions.len());

@@ -15,7 +15,7 @@ use crate::task::{Message, State, to_json};
 
 use super::connection::Connection;
 use super::record::{Brief, Ended};
-use super::{results, script};
+use super::results;
 
 /// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
 const MOST: usize = 128;
@@ -65,7 +65,7 @@ impl Settler {
 }
 
 async fn settle(connection: &Connection, kept: Kept, calls: Vec<Vec<Vec<u8>>>) -> Result<Vec<u8>> {
-    let mut call = script::SETTLE.prepare_invoke();
+    let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
     for argument in calls.iter().flatten() {
         call.arg(argument);

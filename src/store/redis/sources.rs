@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::store::{Result, Source, Sources};
 use crate::task::to_json;
 
-use super::{Redis, keys, script};
+use super::Redis;
 
 /// How many bytes of code go to Redis in one call, so that it never keeps others waiting for long.
 const AT_ONCE: usize = 1 << 20;
@@ -41,7 +41,7 @@ impl Sources for Redis {
     }
 
     async fn source(&self, hash: &str) -> Result<Option<Source>> {
-        let look = redis::Cmd::hget(keys::SOURCES, hash);
+        let look = redis::Cmd::hget(self.connection.keys().sources(), hash);
         let Some(files) = self.connection.ask::<Option<Vec<u8>>>(&look).await? else { return Ok(None) };
         let files: BTreeMap<String, String> = serde_json::from_slice(&files)
             .with_context(|| format!("what is kept as the source `{hash}` is no JSON"))?;
@@ -55,7 +55,7 @@ impl Redis {
         &self,
         sources: impl IntoIterator<Item = (&'a str, impl AsRef<str>)>,
     ) -> Result<Vec<String>> {
-        let mut call = script::KEEP_SOURCES.prepare_invoke();
+        let mut call = self.connection.scripts().keep_sources.prepare_invoke();
         let mut any = false;
         for (hash, files) in sources {
             call.arg(hash).arg(files.as_ref());

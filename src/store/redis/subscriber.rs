@@ -19,7 +19,6 @@ use crate::store::{Error, Result};
 use crate::task::TaskId;
 
 use super::connection::{Connection, PATIENCE};
-use super::keys;
 
 /// How many ids of tasks to stop a slow reader may be behind before it misses some.
 const TERMINATIONS: usize = 1024;
@@ -33,6 +32,10 @@ pub struct Subscriber {
 }
 
 struct Table {
+    /// The channel that says which running tasks are to be stopped.
+    terminate: String,
+    /// The channel that says that there is an earlier due time.
+    earlier_due: String,
     wanted: Mutex<HashMap<String, Wanted>>,
     changed: Notify,
     terminations: broadcast::Sender<TaskId>,
@@ -55,6 +58,8 @@ impl Subscriber {
     /// `Away` when Redis cannot be reached now; later it is reached again without being asked.
     pub async fn start(connection: Connection) -> Result<Self> {
         let table = Arc::new(Table {
+            terminate: connection.keys().terminate(),
+            earlier_due: connection.keys().earlier_due(),
             wanted: Mutex::default(),
             changed: Notify::new(),
             terminations: broadcast::Sender::new(TERMINATIONS),
@@ -148,8 +153,8 @@ impl Table {
 
     fn hear(&self, message: &redis::Msg) {
         match message.get_channel_name() {
-            keys::DUE => self.due.send_replace(()),
-            keys::TERMINATE => self.tell_termination(message.get_payload_bytes()),
+            channel if channel == self.earlier_due => self.due.send_replace(()),
+            channel if channel == self.terminate => self.tell_termination(message.get_payload_bytes()),
             channel => {
                 if let Some(wanted) = self.wanted().get(channel) {
                     wanted.news.send_modify(|_| ());
@@ -193,7 +198,7 @@ type Ears = (PubSubSink, redis::aio::PubSubStream);
 
 async fn subscribe_always(connection: &Connection) -> Result<Ears> {
     let (mut sink, stream) = connection.pubsub().await?.split();
-    timeout(PATIENCE, sink.subscribe(&[keys::TERMINATE, keys::DUE]))
+    timeout(PATIENCE, sink.subscribe(&[connection.keys().terminate(), connection.keys().earlier_due()]))
         .await
         .map_err(|_| connection.silent())?
         .map_err(|error| connection.explain(error))?;
@@ -211,7 +216,7 @@ async fn keep_listening(connection: Connection, first: Ears, table: Arc<Table>) 
         match subscribe_always(&connection).await {
             Ok(new) => {
                 // What was called out meanwhile nobody heard.
-                let look = redis::cmd("ZRANGE").arg(keys::TERMINATE).arg(0).arg(-1).to_owned();
+                let look = redis::cmd("ZRANGE").arg(&table.terminate).arg(0).arg(-1).to_owned();
                 let Ok(ids) = connection.ask::<Vec<Vec<u8>>>(&look).await else { continue };
                 ids.iter().for_each(|id| table.tell_termination(id));
                 info!("notices from {} are heard again", connection.place());

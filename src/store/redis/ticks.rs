@@ -8,12 +8,12 @@ use chrono::DateTime;
 use crate::store::{Result, Ticks};
 use crate::task::Timestamp;
 
-use super::{Redis, script};
+use super::Redis;
 
 #[async_trait]
 impl Ticks for Redis {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>> {
-        let mut call = script::WATERMARKS.prepare_invoke();
+        let mut call = self.connection.scripts().watermarks.prepare_invoke();
         call.arg(now.timestamp_micros());
         for (entry, fingerprint) in entries {
             call.arg(entry).arg(fingerprint);

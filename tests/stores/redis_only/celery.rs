@@ -1,0 +1,112 @@
+//! Celery's client and worker at the other end, by their bytes.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_celery_sent_is_answered_in_its_words() {
+    let (server, stores, mut raw) = open().await;
+    let envelope = captured("pub-01-send_task");
+    let name = envelope["headers"]["id"].as_str().unwrap();
+    let key = format!("celery-task-meta-{name}");
+    let mut ears = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut ears = ears.as_pubsub();
+    ears.subscribe(&key).unwrap();
+
+    lpush(&mut raw, "celery", &envelope);
+    let delivery = claim_one(&stores).await;
+    let running = load(&stores, name).await;
+    assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
+
+    assert_eq!((running.state, running.task.as_str(), running.queued_at), (State::Started, "tasks.add", None));
+    assert_eq!(running.args.unwrap().get(), "[2, 3]");
+    let saved: String = raw.get(&key).unwrap();
+    assert_eq!(ears.get_message().unwrap().get_payload::<String>().unwrap(), saved);
+    let saved: Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!((&saved["status"], &saved["result"], &saved["task_id"]), (&json!("SUCCESS"), &json!(5), &json!(name)));
+    assert!((86_000..=86_400).contains(&raw.ttl::<_, i64>(&key).unwrap()));
+    let left: Vec<String> = raw.keys("celery*").unwrap();
+    assert_eq!(left, [key]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_we_send_lies_where_celerys_workers_look() {
+    let (_server, stores, mut raw) = open().await;
+    let mut urgent = message("m1");
+    urgent.priority = umbel::task::Priority(7);
+
+    push(&stores, vec![urgent, message("m2")]).await;
+
+    let wire: Vec<String> = raw.lrange("celery\u{6}\u{16}6", 0, -1).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&wire[0]).unwrap()["headers"]["id"], "m1");
+    assert_eq!(raw.llen::<_, u64>("celery").unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_celerys_worker_ended_is_known() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1"])).await;
+    let _: String = raw.rpop("celery", None).unwrap();
+    let meta = json!({"status": "SUCCESS", "result": [7], "traceback": null, "children": [], "task_id": "m1"});
+
+    let (run, ()) = tokio::join!(ended(&stores, "m1"), async {
+        eventually(|| {
+            let listeners: (String, u64) =
+                ::redis::cmd("PUBSUB").arg("NUMSUB").arg("celery-task-meta-m1").query(&mut raw).unwrap();
+            listeners.1 == 1
+        })
+        .await;
+        let _: () = raw.set_ex("celery-task-meta-m1", meta.to_string(), 60).unwrap();
+        let _: () = raw.publish("celery-task-meta-m1", meta.to_string()).unwrap();
+    });
+
+    assert_eq!((run.state, run.result.unwrap().get()), (State::Success, "[7]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eta_of_celery_waits_in_the_store() {
+    let (_server, stores, mut raw) = open().await;
+    let due = Utc::now() + Duration::from_millis(700);
+    let mut envelope = captured("pub-03-countdown");
+    envelope["headers"]["eta"] = json!(due.to_rfc3339());
+    envelope["headers"]["id"] = json!("m1");
+
+    lpush(&mut raw, "celery", &envelope);
+    assert_nothing_comes(&stores).await;
+
+    let depth = stores.queue.depth(&celery_queue()).await.unwrap();
+    assert_eq!((depth.ready, depth.delayed, depth.claimed), (0, 1, 0));
+    assert_eq!(state(&stores, "m1").await, State::Scheduled);
+    let delivery = claim_one(&stores).await;
+    assert!(Utc::now() >= due);
+    assert_eq!((delivery.message.retries, delivery.redelivered), (0, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_goes_to_the_dead_letters() {
+    let (_server, stores, mut raw) = open().await;
+    lpush(&mut raw, "celery", "no message");
+    lpush(&mut raw, "celery", captured("pub-26-protocol1"));
+    let _: u64 = raw.lpush("celery", &b"\xff\xfe"[..]).unwrap();
+    push(&stores, messages(&["m1"])).await;
+
+    assert_eq!(ids(&claim(&stores, 10).await), ["m1"]);
+
+    assert_eq!(stores.queue.dead_letters().await.unwrap(), 3);
+    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().claimed, 1);
+    let letters: Vec<Vec<u8>> = raw.lrange("umbel:dead", 0, -1).unwrap();
+    let first: Value = serde_json::from_slice(&letters[2]).unwrap();
+    assert_eq!((&first["envelope"], &first["queue"]), (&json!("no message"), &json!("celery")));
+    assert!(first["reason"].as_str().unwrap().contains("kombu's JSON"), "{first}");
+    assert_nothing_comes(&stores).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_celery_bound_is_listed() {
+    let (_server, stores, mut raw) = open().await;
+    let _: u64 = raw.sadd("_kombu.binding.celery", "celery\u{6}\u{16}\u{6}\u{16}celery").unwrap();
+    lpush(&mut raw, "celery", captured("pub-01-send_task"));
+
+    let listed = stores.queue.queues().await.unwrap();
+
+    assert_eq!((listed.len(), &listed[0].name, listed[0].depth.ready), (1, &celery_queue(), 1));
+}

@@ -1,0 +1,97 @@
+//! What is kept beside the messages, and what is left of it in the end.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_watches_is_not_called_out() {
+    let (server, stores, _) = open().await;
+    let mut ears = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut ears = ears.as_pubsub();
+    ears.psubscribe("umbel:changed:*").unwrap();
+    push(&stores, messages(&["m1"])).await;
+    claim_one(&stores).await;
+
+    let _watcher = stores.results.changes(&id("m2")).await.unwrap();
+    push(&stores, messages(&["m2"])).await;
+
+    assert_eq!(ears.get_message().unwrap().get_channel_name(), "umbel:changed:m2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_leaves_no_mark_of_its_beginning() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1", "m2", "m3"])).await;
+    let claimed = claim(&stores, 3).await;
+    stores.queue.started(&claimed[0].receipt);
+    stores.queue.keep_alive().await.unwrap();
+    assert_eq!(raw.smembers::<_, Vec<u64>>("umbel:started").unwrap(), [claimed[0].receipt.token]);
+
+    settle(&stores, &claimed[0], five()).await;
+    stores.queue.started(&claimed[1].receipt);
+    settle(&stores, &claimed[1], five()).await;
+    stores.queue.started(&claimed[1].receipt);
+    stores.queue.started(&claimed[2].receipt);
+    stores.queue.put_back(claimed[2..].to_vec(), Duration::ZERO).await.unwrap();
+    stores.queue.keep_alive().await.unwrap();
+
+    assert_eq!(raw.scard::<_, u64>("umbel:started").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_sources_make_room() {
+    let (_server, stores, mut raw) = open().await;
+    let source = |hash: &str| umbel::store::Source {
+        hash: hash.into(),
+        files: [("tasks/it.rhai".to_owned(), "fn it() {}".repeat(10))].into(),
+    };
+    stores.sources.keep(vec![source("a"), source("b")]).await.unwrap();
+    let _: () = raw.set("umbel:sources:size", (64 << 20) - 10).unwrap();
+
+    stores.sources.keep(vec![source("a"), source("c")]).await.unwrap();
+
+    let mut kept: Vec<String> = raw.hkeys("umbel:sources").unwrap();
+    kept.sort();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(stores.sources.source("c").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_forgets_what_ended_long_ago_and_nothing_else() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["old", "new", "waiting"])).await;
+    for delivery in claim(&stores, 2).await {
+        settle(&stores, &delivery, five()).await;
+    }
+    let days_ago = |days: u64| (Utc::now() - Duration::from_secs(days * 86_400)).timestamp_millis();
+    let _: u64 = raw.zadd("umbel:ended", "old", days_ago(31)).unwrap();
+    let _: u64 = raw.zadd("umbel:ended", "new", days_ago(29)).unwrap();
+
+    stores.queue.keep_alive().await.unwrap();
+
+    assert!(stores.results.load(&id("old")).await.unwrap().is_none());
+    assert_eq!(state(&stores, "new").await, State::Success);
+    assert_eq!(state(&stores, "waiting").await, State::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_installations_behind_prefixes_do_not_meet() {
+    let (server, stores, mut raw) = open().await;
+    let shop = behind(&server, "shop").await;
+    push(&shop, messages(&["m1"])).await;
+    assert_nothing_comes(&stores).await;
+
+    let delivery = claim_one(&shop).await;
+    assert_eq!(settle(&shop, &delivery, five()).await, Settled::Stored);
+
+    assert_eq!(state(&shop, "m1").await, State::Success);
+    assert!(stores.results.load(&id("m1")).await.unwrap().is_none());
+    let keys: Vec<String> = raw.keys("*").unwrap();
+    assert!(keys.contains(&"shop_celery-task-meta-m1".to_owned()), "{keys:?}");
+    assert!(keys.contains(&"shopumbel:run:m1".to_owned()), "{keys:?}");
+}
+
+async fn behind(server: &RedisServer, prefix: &str) -> Stores {
+    let redis = umbel::store::RedisSettings { prefix: prefix.to_owned() };
+    let settings = Settings { redis, ..Settings::default() };
+    umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap()
+}
