@@ -1,6 +1,6 @@
 //! One worker process beside Celery's on the same messages, which Celery's own client wrote; and several of ours.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use redis::{Commands, Connection};
@@ -9,6 +9,7 @@ use crate::quantile;
 use crate::support::house::{House, Plan};
 use crate::support::python::{program, python};
 use crate::support::redis_server::RedisServer;
+use crate::support::running::Running;
 
 /// How many messages are drained by ours, and by Celery's, which would take too long with as many.
 const OURS: usize = 100_000;
@@ -31,22 +32,9 @@ pub fn measure() {
     scaling();
 }
 
-/// Celery's worker, until it is dropped.
-struct Theirs(Child);
-
-impl Theirs {
-    fn start(redis: &RedisServer, (pool, concurrency): (&str, &str)) -> Self {
-        let mut command = program("tests/bench/celery_worker.py", &[&redis.url(), pool, concurrency]);
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Theirs {
-    fn drop(&mut self) {
-        // Its children end with it only when it may tell them.
-        let _ = std::process::Command::new("kill").args(["-QUIT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
+fn theirs(redis: &RedisServer, (pool, concurrency): (&str, &str)) -> Running {
+    let mut command = program("tests/bench/celery_worker.py", &[&redis.url(), pool, concurrency]);
+    Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
 fn ours(redis: &RedisServer) -> House {
@@ -128,7 +116,7 @@ fn drain() {
     for (pool, concurrency) in POOLS {
         let redis = RedisServer::start();
         queue(&redis, "math.add", THEIRS);
-        let _worker = Theirs::start(&redis, (pool, concurrency));
+        let _worker = theirs(&redis, (pool, concurrency));
         let cost = drained(&redis, THEIRS);
         tell(&format!("celery's messages, celery --pool={pool} --concurrency={concurrency}"), &cost);
         best = best.max(cost.per_second);
@@ -153,9 +141,9 @@ fn latency() {
         let times: Vec<Duration> = times[WARM..].iter().map(|time| Duration::from_secs_f64(*time)).collect();
         (quantile(&times, 0.5), quantile(&times, 0.99))
     };
-    let theirs = RedisServer::start();
-    let worker = Theirs::start(&theirs, POOLS[0]);
-    let (their_p50, their_p99) = times(&theirs);
+    let beside = RedisServer::start();
+    let worker = theirs(&beside, POOLS[0]);
+    let (their_p50, their_p99) = times(&beside);
     drop(worker);
     let mine = RedisServer::start();
     let _worker = ours(&mine);

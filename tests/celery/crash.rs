@@ -5,10 +5,10 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::Running;
 use crate::support::house::Plan;
 use crate::support::python::program;
 use crate::support::redis_server::RedisServer;
+use crate::support::running::Running;
 
 // Slow enough that there is a middle.
 const SCRIPT: &str = "fn add(x, y) { sleep(0.002); x + y }";

@@ -2,10 +2,10 @@
 
 use std::process::Stdio;
 
-use crate::Running;
 use crate::support::house::Plan;
 use crate::support::python::{program, python};
 use crate::support::redis_server::RedisServer;
+use crate::support::running::Running;
 
 // Slow enough that Python gets its share.
 const SCRIPT: &str = r#"

@@ -4,10 +4,10 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::Running;
 use crate::support::house::{Plan, eventually};
 use crate::support::python::program;
 use crate::support::redis_server::RedisServer;
+use crate::support::running::Running;
 
 #[test]
 fn a_task_that_a_celery_worker_has_is_sent_unseen_and_its_result_comes_back() {
