@@ -28,7 +28,7 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
 pub use space::Space;
-pub use url::{check_url, without_password};
+pub use url::{check_url, is_shared, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,6 @@
 //! A real redis-server for one test: on a free loopback port, in a folder of its own, gone with the value.
+//!
+//! `UMBEL_TEST_REDIS` names another program than `redis-server`, such as that of another version or a Valkey.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -78,7 +80,7 @@ impl RedisServer {
 }
 
 fn spawn(port: u16, folder: &Path) -> Child {
-    Command::new("redis-server")
+    Command::new(std::env::var("UMBEL_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned()))
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(folder)
