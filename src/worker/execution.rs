@@ -52,7 +52,7 @@ impl Performed {
 
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
-    let (task, meter) = match admit(floor, &delivery.message) {
+    let (task, meter) = match admit(floor, &delivery) {
         Ok(task) => {
             let meter = floor.meters.known(&task.name);
             (task, meter)
@@ -93,16 +93,16 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
     settle(floor, delivery, judged, attempt, took).await;
 }
 
-/// The task of `message`, or what becomes of it when it may not start.
-fn admit(floor: &Floor, message: &Message) -> Result<Arc<Task>, Verdict> {
-    if message.is_expired(Utc::now()) {
+/// The task of `delivery`, or what becomes of it when it may not start.
+fn admit(floor: &Floor, delivery: &Delivery) -> Result<Arc<Task>, Verdict> {
+    if delivery.expired {
         return Err(Verdict::Revoked { reason: "expired" });
     }
     let catalog = floor.client.catalogs().current();
     catalog
-        .task(&message.task)
+        .task(&delivery.message.task)
         .cloned()
-        .ok_or_else(|| Verdict::Failure(Failure::celery("NotRegistered", message.task.clone())))
+        .ok_or_else(|| Verdict::Failure(Failure::celery("NotRegistered", delivery.message.task.clone())))
 }
 
 /// Tells that the task was received. False when it may not run after all.
