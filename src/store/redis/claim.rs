@@ -18,7 +18,7 @@ use crate::task::{Message, QueueName, Unreadable};
 
 use super::connection::PATIENCE;
 use super::record::Brief;
-use super::settle::due;
+use super::settle::{due, expires};
 use super::{Held, Redis};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
@@ -183,9 +183,10 @@ impl Redis {
             call.arg(*token).arg(queue.as_str());
             match message {
                 Ok(message) => {
-                    call.arg(message.id.as_str()).arg(due(message)).arg(Brief::of(message).to_text()).arg("")
+                    call.arg(message.id.as_str()).arg(due(message)).arg(expires(message));
+                    call.arg(Brief::of(message).to_text()).arg("")
                 }
-                Err(reason) => call.arg("").arg(0).arg("").arg(reason.to_string()),
+                Err(reason) => call.arg("").arg(0).arg(0).arg("").arg(reason.to_string()),
             };
         }
         let decisions: Vec<String> = self.connection.run(&call).await?;
@@ -201,9 +202,9 @@ impl Redis {
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths };
+            let delivery = Delivery { message, receipt, redelivered, deaths, expired: decision == "expired" };
             match decision {
-                "start" | "again" => deliveries.push(delivery),
+                "start" | "again" | "expired" => deliveries.push(delivery),
                 "revoked" => self.settle_revoked(delivery).await,
                 _ => {}
             }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
-use crate::task::{Message, State, to_json};
+use crate::task::{Message, State, Timestamp, to_json};
 
 use super::connection::Connection;
 use super::record::{Brief, Ended};
@@ -148,6 +148,14 @@ fn step(message: &Message) -> Vec<u8> {
 
 /// When a message is due, in whole milliseconds that are not before it; 0 is at once.
 pub fn due(message: &Message) -> Vec<u8> {
-    let ms = message.due_at().map_or(0, |due| due.timestamp_micros().saturating_add(999).div_euclid(1000).max(0));
-    ms.to_string().into_bytes()
+    message.due_at().map_or(0, |due| whole_ms(due).max(0)).to_string().into_bytes()
+}
+
+/// From when on a message may no longer start, in whole milliseconds that are not before it; 0 is never.
+pub fn expires(message: &Message) -> Vec<u8> {
+    message.expires.map_or(0, |expires| whole_ms(expires.to_utc()).max(1)).to_string().into_bytes()
+}
+
+fn whole_ms(time: Timestamp) -> i64 {
+    time.timestamp_micros().saturating_add(999).div_euclid(1000)
 }
