@@ -103,7 +103,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Ok(Settled::LeaseLost) => return false,
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     let Message { id, task, .. } = &delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
                 }
@@ -172,7 +172,9 @@ fn arguments(task: &Task, message: &Message) -> Result<Vec<Dynamic>, Failure> {
 }
 
 async fn put_back(floor: &Floor, delivery: Delivery) {
-    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await {
+    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await
+        && !cause.is_told()
+    {
         warn!("cannot give a task back, its lease will bring it back: {cause}");
     }
 }
@@ -204,7 +206,7 @@ async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: At
             }
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
                 }
                 refused += u32::from(matches!(cause, store::Error::Other(_)));

@@ -107,7 +107,7 @@ impl Book {
             match self.write().await {
                 Ok(()) => told = false,
                 Err(cause) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if !cause.is_told() && !std::mem::replace(&mut told, true) {
                         warn!("cannot write down which tasks have begun, trying again: {cause}");
                     }
                     self.something.notify_one();
