@@ -31,7 +31,7 @@ pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
 pub use secret::Secret;
 pub use space::Space;
-pub use url::{check_url, without_password};
+pub use url::{check_url, is_shared, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]

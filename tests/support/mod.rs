@@ -1,6 +1,5 @@
 //! What the tests lean on: a running umbel (`house`), a Redis of their own (`redis_server`), a network that
-//! can be cut (`proxy`), programs in
-//! Python (`python`).
+//! can be cut (`proxy`), programs in Python (`python`).
 
 #![allow(dead_code, reason = "each test program uses a part")]
 

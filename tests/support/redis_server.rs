@@ -1,4 +1,6 @@
 //! A real redis-server for one test: on a free loopback port, in a folder of its own, gone with the value.
+//!
+//! `UMBEL_TEST_REDIS` names another program than `redis-server`, such as that of another version or a Valkey.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -111,10 +113,12 @@ pub fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
+    // Of other versions there are programs without TLS.
+    let by_tls = options.iter().any(|option| option == "--tls-port");
+    let other = std::env::var("UMBEL_TEST_REDIS").ok().filter(|_| !by_tls);
+    let mut command = Command::new(other.as_deref().unwrap_or("redis-server"));
     // Sentinels write down what they learn.
-    let sentinel = options.iter().any(|option| option == "--sentinel");
-    if sentinel {
+    if options.iter().any(|option| option == "--sentinel") {
         let config = folder.join("sentinel.conf");
         let lines = options.iter().skip(1).map(|option| option.trim_start_matches("--").to_owned());
         let lines: Vec<String> = [format!("port {port}"), "bind 127.0.0.1".to_owned()].into_iter().chain(lines).collect();
