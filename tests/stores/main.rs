@@ -6,6 +6,8 @@ mod place;
 mod promises;
 mod redis;
 mod redis_only;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 
