@@ -119,7 +119,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Ok(Settled::LeaseLost) => return false,
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     let Message { id, task, .. } = &delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
                 }
@@ -207,7 +207,9 @@ fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
 }
 
 async fn put_back(floor: &Floor, delivery: Delivery) {
-    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await {
+    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await
+        && !cause.is_told()
+    {
         warn!("cannot give a task back, its lease will bring it back: {cause}");
     }
 }
@@ -240,7 +242,7 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
             }
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
                 }
                 refused += u32::from(matches!(cause, store::Error::Other(_)));

@@ -23,6 +23,8 @@ struct Inner {
     stops: HashMap<Receipt, Stop>,
     /// Terminations of what does not run here, or not yet.
     early: VecDeque<(TaskId, Instant)>,
+    /// Everything stands still.
+    held: bool,
 }
 
 impl Running {
@@ -35,6 +37,9 @@ impl Running {
         let mut inner = self.inner();
         if inner.early.iter().any(|(id, heard)| *id == receipt.id && heard.elapsed() < ON_THE_WAY) {
             stop.stop(StopReason::Revoked);
+        }
+        if inner.held {
+            stop.hold();
         }
         inner.stops.insert(receipt, stop);
     }
@@ -57,9 +62,26 @@ impl Running {
         }
     }
 
-    /// All leases are lost.
-    pub fn all_lost(&self) {
-        self.inner().stops.values().for_each(|stop| stop.stop(StopReason::LeaseLost));
+    /// Nobody knows whether the leases are lost: everything stands still, also what begins, until it is released. Tells
+    /// how much that is.
+    pub fn hold(&self) -> usize {
+        let mut inner = self.inner();
+        inner.held = true;
+        inner.stops.values().for_each(Stop::hold);
+        inner.stops.len()
+    }
+
+    #[cfg(test)]
+    pub fn is_held(&self) -> bool {
+        self.inner().held
+    }
+
+    /// What stands still goes on.
+    pub fn release(&self) {
+        let mut inner = self.inner();
+        if std::mem::take(&mut inner.held) {
+            inner.stops.values().for_each(Stop::release);
+        }
     }
 
     /// Someone wants `id` stopped, wherever it runs.

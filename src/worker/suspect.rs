@@ -67,7 +67,9 @@ impl Floor {
     }
 
     async fn give_back(&self, deliveries: Vec<Delivery>, wait: Duration) {
-        if let Err(cause) = self.client.stores().queue.put_back(deliveries, wait).await {
+        if let Err(cause) = self.client.stores().queue.put_back(deliveries, wait).await
+            && !cause.is_told()
+        {
             warn!("cannot give a task back, its lease will bring it back: {cause}");
         }
     }

@@ -252,14 +252,24 @@ async fn a_termination_on_the_way_to_the_worker_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_lease_cannot_be_renewed_is_stopped() {
-    let mut shop = Shop::new("fn nap() { sleep(60) }", 1, false).await;
+async fn a_run_whose_lease_cannot_be_renewed_stands_still_until_it_is() {
+    let script = "fn wait() { kv::set(\"begun\", true); while kv::get(\"gate\") != true { sleep(0.001); } 7 }";
+    let mut shop = Shop::new(script, 1, false).await;
+    let floor = shop.worker.as_ref().unwrap().floor.clone();
     shop.trouble.no_renewal.store(true, Ordering::Relaxed);
     let _open = shop.open();
+    let id = shop.send("it.wait").await;
+    shop.has_begun().await;
+    while !floor.running.is_held() {
+        tokio::task::yield_now().await;
+    }
 
-    shop.send("it.nap").await;
+    shop.say("gate").await;
+    let meanwhile = shop.client.wait(&id, Duration::from_millis(300)).await.unwrap().unwrap();
+    shop.trouble.no_renewal.store(false, Ordering::Relaxed);
 
-    tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it was put back");
+    assert!(!meanwhile.state.is_final(), "{meanwhile:?}");
+    assert_eq!(shop.ended(&id).await.result.unwrap().get(), "7");
 }
 
 #[tokio::test(flavor = "multi_thread")]

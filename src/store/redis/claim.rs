@@ -175,7 +175,9 @@ impl Redis {
             // Nobody was told that it runs, so that its record does not change: no id.
             call.arg(token).arg(queues[*queue].as_str()).arg("");
         }
-        if let Err(cause) = self.connection.run::<()>(&call).await {
+        if let Err(cause) = self.connection.run::<()>(&call).await
+            && !cause.is_told()
+        {
             warn!("cannot give {} tasks back, the end of their lease will: {cause}", taken.len());
         }
     }
@@ -224,7 +226,9 @@ impl Redis {
     // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
     async fn settle_revoked(&self, delivery: Delivery) {
         let id = delivery.receipt.id.clone();
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await {
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await
+            && !cause.is_told()
+        {
             warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
         }
     }

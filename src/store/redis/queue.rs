@@ -43,7 +43,9 @@ impl Redis {
         let receipt = Receipt { id: id.clone(), token };
         let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await {
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await
+            && !cause.is_told()
+        {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
     }
@@ -203,7 +205,7 @@ impl Queue for Arc<Redis> {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.connection.ask(&redis::cmd("PING")).await
+        self.connection.probe().await
     }
 }
 
