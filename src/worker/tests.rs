@@ -29,6 +29,8 @@ struct Troubled {
     settlements_fail: AtomicUsize,
     /// Tasks of this name have so many deaths.
     suspected: Mutex<Option<(String, u32)>>,
+    /// So many deliveries cannot be put back.
+    returns_fail: AtomicUsize,
     /// The waits with which deliveries were put back.
     waits: Mutex<Vec<Duration>>,
     put_back: Notify,
@@ -71,6 +73,11 @@ impl Queue for Troubled {
     async fn put_back(&self, deliveries: Vec<Delivery>, wait: Duration) -> store::Result<()> {
         if !deliveries.is_empty() {
             self.waits.lock().unwrap().push(wait);
+        }
+        let left = self.returns_fail.load(Ordering::Relaxed);
+        self.returns_fail.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left > 0 {
+            return Err(away());
         }
         self.inner.put_back(deliveries, wait).await?;
         self.put_back.notify_one();
@@ -136,6 +143,7 @@ impl Shop {
             terminated: AtomicBool::new(false),
             settlements_fail: AtomicUsize::new(0),
             suspected: Mutex::default(),
+            returns_fail: AtomicUsize::new(0),
             waits: Mutex::default(),
             put_back: Notify::new(),
         });
@@ -242,6 +250,22 @@ async fn a_run_whose_lease_cannot_be_renewed_is_stopped() {
     shop.send("it.nap").await;
 
     tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it was put back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_is_put_back_as_soon_as_the_store_can_be_reached() {
+    let mut shop = Shop::new("fn nap() { sleep(60) }", 1, true).await;
+    let floor = shop.worker.as_ref().unwrap().floor.clone();
+    (0..100).for_each(|_| floor.pace.note(Duration::from_micros(5)));
+    shop.trouble.returns_fail.store(1, Ordering::Relaxed);
+    let tasks = [shop.send("it.nap").await, shop.send("it.nap").await];
+    let _open = shop.open();
+
+    tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it was put back");
+
+    let first = shop.client.load(&tasks[0]).await.unwrap().unwrap().state;
+    let second = shop.client.load(&tasks[1]).await.unwrap().unwrap().state;
+    assert_eq!([first, second].map(|state| state == State::Queued).into_iter().filter(|waits| *waits).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
