@@ -207,11 +207,7 @@ fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
 }
 
 async fn put_back(floor: &Floor, delivery: Delivery) {
-    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await
-        && !cause.is_told()
-    {
-        warn!("cannot give a task back, its lease will bring it back: {cause}");
-    }
+    floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry).await;
 }
 
 /// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that
