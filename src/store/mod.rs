@@ -164,6 +164,9 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How many processes died within [`SUSPECTED_FOR`] while it ran.
     pub deaths: u32,
+    /// From when it could have started until it was claimed, by the store's clock; `None` when the store does not know
+    /// when it was sent, and when it was claimed before by a process that died.
+    pub waited: Option<Duration>,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].

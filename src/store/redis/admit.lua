@@ -1,8 +1,8 @@
 -- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
 -- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), brief, why
 -- it cannot be read ('' when it can).
--- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' (to be settled as such) or
--- 'gone'.
+-- Returns for each: 'start' and how long it could have started before (ms; nothing when nobody knows), 'again' and how
+-- many processes died while it ran, 'revoked' (to be settled as such) or 'gone'.
 
 -- The oldest dead letters go when there are more than this.
 local MOST_DEAD = 10000
@@ -61,7 +61,8 @@ local function decide(n, token, queue, id, due, brief, unreadable)
   if any_redelivered and redis.call('HEXISTS', REDELIVERED, id) == 1 then
     return 'again ' .. #deaths_of(id, suspected_for)
   end
-  return 'start'
+  local ready = math.max(due, tonumber(redis.call('HGET', run, 'queued_at') or 0))
+  return ready > 0 and ('start %.0f'):format(math.max(0, now - ready)) or 'start'
 end
 
 local answers = {}

@@ -199,9 +199,13 @@ impl Redis {
                 }
             };
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
-            let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
-            let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths };
+            let (decision, number) = decision.split_once(' ').unwrap_or((&decision, ""));
+            let redelivered = decision == "again";
+            let (deaths, waited) = match redelivered {
+                true => (number.parse().unwrap_or(0), None),
+                false => (0, number.parse().ok().map(Duration::from_millis)),
+            };
+            let delivery = Delivery { message, receipt, redelivered, deaths, waited };
             match decision {
                 "start" | "again" => deliveries.push(delivery),
                 "revoked" => self.settle_revoked(delivery).await,
