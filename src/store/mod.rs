@@ -201,6 +201,9 @@ pub struct Delivery {
     pub deaths: u32,
     /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
     pub expired: bool,
+    /// From when it could have started until it was claimed, by the store's clock; `None` when it was claimed before by
+    /// a process that died, and over Redis, where it would take a question for each task.
+    pub waited: Option<Duration>,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].

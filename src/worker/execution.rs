@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rhai::Dynamic;
@@ -52,6 +52,7 @@ impl Performed {
 
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
+    let claimed = Instant::now();
     let (task, meter) = match admit(floor, &delivery) {
         Ok(task) => {
             let meter = floor.meters.known(&task.name);
@@ -66,7 +67,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone()));
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone(), claimed));
     let performed = perform(floor, &task, &delivery, host.clone()).await;
     let mut attempt = host.attempt(&task);
     if attempt.started_at.is_some() {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::Value;
@@ -35,6 +35,9 @@ pub struct TaskHost {
     /// Whose values it shares.
     space: Space,
     meter: Arc<Meter>,
+    /// How long it had waited when it was claimed.
+    waited: Option<Duration>,
+    claimed: Instant,
     started_at: OnceLock<Timestamp>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
@@ -43,13 +46,22 @@ pub struct TaskHost {
 }
 
 impl TaskHost {
-    pub fn new(floor: Arc<Floor>, delivery: &Delivery, plugin: Option<&str>, meter: Arc<Meter>) -> Self {
+    /// `claimed` is when this process got the delivery.
+    pub fn new(
+        floor: Arc<Floor>,
+        delivery: &Delivery,
+        plugin: Option<&str>,
+        meter: Arc<Meter>,
+        claimed: Instant,
+    ) -> Self {
         Self {
             floor,
             message: Arc::new(delivery.message.clone()),
             receipt: delivery.receipt.clone(),
             space: Space::of(plugin),
             meter,
+            waited: delivery.waited,
+            claimed,
             started_at: OnceLock::new(),
             facts: OnceLock::new(),
             log: Mutex::default(),
@@ -107,7 +119,7 @@ impl TaskHost {
 impl Host for TaskHost {
     fn started(&self) {
         if self.started_at.set(Utc::now()).is_ok() {
-            self.meter.started();
+            self.meter.started(self.waited.map(|waited| waited + self.claimed.elapsed()));
             self.floor.client.stores().queue.started(&self.receipt);
         }
     }

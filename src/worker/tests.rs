@@ -5,8 +5,10 @@ mod follow_ups;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
+use std::time::Instant;
 
 use async_trait::async_trait;
+use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::*;
 use crate::client::Request;
@@ -468,4 +470,28 @@ async fn who_is_woken_by_an_end_finds_the_room() {
     drop(under_way);
 
     assert_eq!(look.seen.load(Ordering::SeqCst), 0);
+}
+
+// On one thread, which is the one that looks up where to count.
+#[tokio::test]
+async fn how_long_a_task_waited_for_its_start_is_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let mut shop = Shop::new("fn one() { 1 }", 1, true).await;
+    let id = shop.send("it.one").await;
+    let before = Instant::now();
+    while before.elapsed() < Duration::from_millis(2) {
+        tokio::task::yield_now().await;
+    }
+
+    let _open = shop.open();
+    shop.ended(&id).await;
+
+    let page = recorder.handle().render();
+    let number = |name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name}{{task=\"it.one\"}} ")));
+        line.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
+    };
+    assert_eq!(number("umbel_task_queue_seconds_count"), 1.0);
+    assert!(number("umbel_task_queue_seconds_sum") >= 0.002, "{page}");
 }

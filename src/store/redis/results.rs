@@ -192,6 +192,7 @@ mod tests {
                 redelivered: false,
                 deaths: 0,
                 expired: false,
+                waited: None,
             },
             ending,
             attempt: Attempt {
@@ -271,6 +272,7 @@ mod tests {
                 redelivered: false,
                 deaths: 0,
                 expired: false,
+                waited: None,
             },
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },
