@@ -6,6 +6,7 @@ mod place;
 mod promises;
 mod redis;
 mod redis_only;
+#[allow(dead_code, reason = "each test program uses a part")]
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 
