@@ -292,6 +292,15 @@ pub fn poisoned() -> Failure {
     Failure::new("billiard.exceptions", "WorkerLostError", message)
 }
 
+/// What a running task is at, for those who know only Celery's results.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// `STARTED`, by a process of that id and name.
+    Started { pid: u32, worker: String },
+    /// `PROGRESS`, the state of their own that Celery's users write.
+    Progress(Progress),
+}
+
 /// What came of `settle`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -413,6 +422,12 @@ pub trait Results: Send + Sync {
 
     /// How far a claimed task is. It is gone with the attempt.
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()>;
+
+    /// Shows to Celery's clients what a running task is at; nothing once the receipt is void, or where no such client
+    /// looks. It is theirs alone: [`load`](Self::load) tells of a claim and its progress by itself.
+    async fn show(&self, _receipt: &Receipt, _message: &Message, _shown: Shown) -> Result<()> {
+        Ok(())
+    }
 
     /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
     /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.

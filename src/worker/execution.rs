@@ -67,7 +67,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone(), claimed));
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, &task, meter.clone(), claimed));
     let performed = perform(floor, &task, &delivery, host.clone()).await;
     let mut attempt = host.attempt(&task);
     if attempt.started_at.is_some() {

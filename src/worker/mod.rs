@@ -11,6 +11,7 @@ mod journal;
 mod meters;
 mod pace;
 mod presence;
+mod reporter;
 mod running;
 mod sources;
 mod suspect;

@@ -2,6 +2,7 @@
 
 mod client;
 mod crash;
+mod follow_ups;
 mod mixed;
 mod remote;
 #[path = "../support/mod.rs"]
