@@ -35,7 +35,8 @@ pub struct TaskHost {
     /// Whose values it shares.
     space: Space,
     meter: Arc<Meter>,
-    started_at: OnceLock<Timestamp>,
+    /// Shared with those who look at the worker.
+    started_at: Arc<OnceLock<Timestamp>>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
     children: Mutex<Vec<TaskId>>,
@@ -49,7 +50,7 @@ impl TaskHost {
             receipt: delivery.receipt.clone(),
             space: Space::of(plugin),
             meter,
-            started_at: OnceLock::new(),
+            started_at: Arc::default(),
             facts: OnceLock::new(),
             log: Mutex::default(),
             children: Mutex::default(),
@@ -58,6 +59,11 @@ impl TaskHost {
 
     pub fn message(&self) -> &Arc<Message> {
         &self.message
+    }
+
+    /// Set when the script begins.
+    pub fn started_at(&self) -> &Arc<OnceLock<Timestamp>> {
+        &self.started_at
     }
 
     /// What is kept of the attempt once the script has ended.

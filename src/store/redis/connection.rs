@@ -66,6 +66,11 @@ impl Connection {
         &self.names.1
     }
 
+    /// Where this Redis is, and as whom we reach it.
+    pub fn info(&self) -> &redis::ConnectionInfo {
+        self.client.get_connection_info()
+    }
+
     /// Where this Redis is, for people.
     pub fn place(&self) -> String {
         format!("redis at `{}`", self.client.get_connection_info().addr())

@@ -18,6 +18,7 @@ mod idle;
 mod keys;
 mod kv;
 mod operate;
+mod pidbox;
 mod queue;
 mod record;
 mod results;
@@ -92,7 +93,8 @@ pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
         ticks: store.clone(),
         kv: store.clone(),
         sources: store.clone(),
-        roster: store,
+        roster: store.clone(),
+        control: Some(store),
         exclusive: false,
         lock: None,
     })
