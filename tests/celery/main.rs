@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod control;
+
 use std::process::{Child, Stdio};
 
 use serde_json::json;
