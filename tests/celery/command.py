@@ -1,5 +1,7 @@
 """Celery's own command line."""
 
-from celery.bin.celery import main
+import sys
 
-main(prog_name="celery")
+from celery.__main__ import main
+
+sys.exit(main())

@@ -167,8 +167,8 @@ fn a_celery_worker_starts_beside_umbel_and_takes_over_what_is_revoked() {
     let name = name(&house);
     client(&redis, "", "revoke", &[&name, "known-before"]);
 
-    let worker = program("tests/celery/neighbour.py", &[&redis.url()]).stderr(Stdio::piped()).stdout(Stdio::null());
-    let mut worker = Running(worker.spawn().unwrap());
+    let mut worker = program("tests/celery/neighbour.py", &[&redis.url()]);
+    let mut worker = Running(worker.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
     let mut log = Vec::new();
     for line in BufReader::new(worker.0.stderr.take().unwrap()).lines() {
         log.push(line.unwrap());
