@@ -6,6 +6,7 @@
 //!
 //! A claim is a lease. Its receipt is the right to settle; whoever lost the lease cannot write a result.
 
+mod control;
 pub mod embedded;
 mod lock;
 mod outage;
@@ -27,6 +28,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
+pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
 pub use secret::Secret;
@@ -137,6 +139,8 @@ pub struct Stores {
     pub kv: Arc<dyn KeyValue>,
     pub sources: Arc<dyn Sources>,
     pub roster: Arc<dyn Roster>,
+    /// How workers are asked and told things from outside; `None` where nobody but this process is.
+    pub control: Option<Arc<dyn Control>>,
     /// Only this process can use the store, so that every queue in it is its to serve.
     pub exclusive: bool,
     /// The lock that an embedded store holds; `None` for Redis and in memory.

@@ -10,6 +10,7 @@ use tracing::{error, warn};
 
 use super::host::TaskHost;
 use super::meters;
+use super::running::Entry;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
@@ -134,6 +135,8 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
 }
 
 async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host: Arc<TaskHost>) -> Performed {
+    let message = host.message().clone();
+    let started_at = host.started_at().clone();
     let (bound, reader) = (task.clone(), host.clone());
     let mut ticket = floor.pool.start(Call {
         script: task.script.clone(),
@@ -143,7 +146,14 @@ async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host
         host,
         limits: floor.settings.limits.of(&delivery.message, &task.options),
     });
-    floor.running.begin(delivery.receipt.clone(), ticket.stop.clone());
+    let entry = Entry {
+        stop: ticket.stop.clone(),
+        message,
+        redelivered: delivery.redelivered,
+        acknowledged: !task.options.acks_late,
+        started_at,
+    };
+    floor.running.begin(delivery.receipt.clone(), entry);
     let performed = attend(floor, &mut ticket).await;
     floor.running.end(&delivery.receipt);
     performed

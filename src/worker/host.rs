@@ -41,7 +41,8 @@ pub struct TaskHost {
     /// How long it had waited when it was claimed.
     waited: Option<Duration>,
     claimed: Instant,
-    started_at: OnceLock<Timestamp>,
+    /// Shared with those who look at the worker.
+    started_at: Arc<OnceLock<Timestamp>>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
     children: Mutex<Vec<TaskId>>,
@@ -63,7 +64,7 @@ impl TaskHost {
             meter,
             waited: delivery.waited,
             claimed,
-            started_at: OnceLock::new(),
+            started_at: Arc::default(),
             facts: OnceLock::new(),
             log: Mutex::default(),
             children: Mutex::default(),
@@ -85,6 +86,11 @@ impl TaskHost {
     /// `None` when nothing is to follow, or the message was not read.
     pub fn followers(&self) -> Option<&Followers> {
         self.followers.get()
+    }
+
+    /// Set when the script begins.
+    pub fn started_at(&self) -> &Arc<OnceLock<Timestamp>> {
+        &self.started_at
     }
 
     /// What is kept of the attempt once the script has ended.

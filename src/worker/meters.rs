@@ -3,7 +3,8 @@
 //! A worker runs tens of thousands of tasks a second, so a series is looked up once for a delivery and not for each
 //! thing that happens to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Meter {
     queued: Histogram,
     duration: Histogram,
     running: Gauge,
+    /// The same as `started`, for those who ask this process.
+    started_here: AtomicU64,
 }
 
 impl Meters {
@@ -52,6 +55,13 @@ impl Meters {
             return self.other.clone();
         }
         by_name.entry(name.to_owned()).or_insert_with(|| Arc::new(Meter::of(name))).clone()
+    }
+
+    /// How many runs have started, by name; those that count as `other` are left out.
+    pub fn started(&self) -> BTreeMap<String, u64> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = by_name.iter().map(|(name, meter)| (name.clone(), meter.started_here.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The series of tasks that no script has.
@@ -73,6 +83,7 @@ impl Meter {
             queued: histogram!("umbel_task_queue_seconds", "task" => task.to_owned()),
             duration: histogram!("umbel_task_duration_seconds", "task" => task.to_owned()),
             running: gauge!("umbel_tasks_running"),
+            started_here: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +94,7 @@ impl Meter {
     /// `waited` is from when the attempt was due; `None` when nobody knows.
     pub fn started(&self, waited: Option<Duration>) {
         self.started.increment(1);
+        self.started_here.fetch_add(1, Ordering::Relaxed);
         self.running.increment(1);
         waited.into_iter().for_each(|waited| self.queued.record(waited));
     }
