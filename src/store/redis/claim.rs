@@ -134,7 +134,7 @@ impl Redis {
             };
             let open = queues.iter().enumerate().filter(|(number, _)| !paused.contains(number));
             let lists: Vec<String> = open.flat_map(|(_, queue)| self.connection.keys().lists(queue)).collect();
-            self.idle.wait(&self.process, &lists, left.min(until_due), wake).await?;
+            self.idle.wait(&lists, left.min(until_due), wake).await?;
         }
     }
 

@@ -19,7 +19,7 @@ local function runs(token, id, queue, brief)
   end
   if not state then -- it came from outside
     redis.call('HSET', run, 'queue', queue, 'brief', brief)
-    known[#known + 1] = now_us
+    known[#known + 1] = now_us_text
     known[#known + 1] = id
   end
   redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)

@@ -11,8 +11,9 @@ end
 -- Tells whoever waits for `id`: by Celery's result, kept for `keep` (s), or where there is none ('') by our own notice.
 local function tell(id, meta, keep)
   if meta ~= '' then
-    redis.call('SETEX', meta_of(id), keep, meta)
-    redis.call('PUBLISH', meta_of(id), meta)
+    local name = meta_of(id)
+    redis.call('SETEX', name, keep, meta)
+    redis.call('PUBLISH', name, meta)
   else
     redis.call('PUBLISH', changed_of(id), '')
   end
