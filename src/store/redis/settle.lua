@@ -48,7 +48,7 @@ local function settle(at)
   if any_redelivered then redis.call('HDEL', REDELIVERED, id) end
 
   local run = run_of(id)
-  if any_revoked and brief ~= '' and redis.call('HGET', run, 'state') == 'REVOKED' then
+  if any_revoked and redis.call('ZSCORE', REVOKED, id) and redis.call('HGET', run, 'state') == 'REVOKED' then
     -- Revoked just after its claim, and everybody was told so: it stays so.
     redis.call('ZREM', REVOKED, id)
     return

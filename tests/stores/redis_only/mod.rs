@@ -4,6 +4,7 @@ mod away;
 mod celery;
 mod idle;
 mod leases;
+mod marks;
 mod traces;
 
 use std::time::{Duration, Instant};
