@@ -29,10 +29,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::app::{Plan, Role};
 use crate::client::Request;
 use crate::config::{Flags, Settings};
 use crate::script::{Broken, Severity};
-use crate::task::{Run, State, parse_duration};
+use crate::task::{QueueName, Run, State, parse_duration};
 use crate::{app, log};
 use paper::{has_colours, say};
 
@@ -58,6 +59,27 @@ enum Command {
     /// Serves the folder: runs tasks and schedules, answers HTTP and WebSockets.
     Up {
         /// Where HTTP listens.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
+    /// Answers HTTP and WebSockets, and leaves the work to others over Redis.
+    Serve {
+        /// Where HTTP listens.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
+    /// Runs tasks from Redis.
+    Worker {
+        /// The only queues that it serves; else those of the tasks and of the setting `queues`.
+        #[arg(short = 'Q', long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = queue)]
+        queues: Vec<QueueName>,
+        /// Where it answers HTTP; without this it does not.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<String>,
+    },
+    /// Sends what is due by `schedules.toml` over Redis; any number of them send each of it once.
+    Beat {
+        /// Where it answers HTTP; without this it does not.
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<String>,
     },
@@ -108,6 +130,10 @@ struct Task {
     arguments: Vec<String>,
 }
 
+fn queue(text: &str) -> Result<QueueName, String> {
+    QueueName::parse(text).map_err(|bad| bad.to_string())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|bad| bad.to_string())
 }
@@ -116,7 +142,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub fn main() -> ExitCode {
     let line = Line::parse();
     log::start(match line.command {
-        Command::Up { .. } => "info",
+        Command::Up { .. } | Command::Serve { .. } | Command::Worker { .. } | Command::Beat { .. } => "info",
         // What came of the task is printed; its script's own lines follow from the run.
         Command::Call(_) => "warn,umbel::worker::journal=off",
         // It tells what is wrong itself.
@@ -149,10 +175,10 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
     let flags = |listen| Flags { store: store.clone(), listen };
     let settings = |listen| Settings::load(&dir, &flags(listen));
     match command {
-        Command::Up { listen } => {
-            runtime()?.block_on(app::up(settings(listen)?, log::on_terminal()))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Up { listen } => start(Role::Up, Vec::new(), listen.is_some(), settings(listen)?),
+        Command::Serve { listen } => start(Role::Serve, Vec::new(), listen.is_some(), settings(listen)?),
+        Command::Worker { queues, listen } => start(Role::Worker, queues, listen.is_some(), settings(listen)?),
+        Command::Beat { listen } => start(Role::Beat, Vec::new(), listen.is_some(), settings(listen)?),
         Command::Call(Task { task, arguments }) => {
             let (args, kwargs) = arguments::read(arguments)?;
             let request = Request { task, args: Some(args), kwargs: Some(kwargs), ..Request::default() };
@@ -179,6 +205,13 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+// Runs until a signal ends it.
+fn start(role: Role, queues: Vec<QueueName>, listens: bool, settings: Settings) -> anyhow::Result<ExitCode> {
+    let plan = Plan { role, listens, queues, loud: log::on_terminal() };
+    runtime()?.block_on(app::run(plan, settings))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -64,9 +64,18 @@ const CHANGES_SHOWN: usize = 50;
 /// Keeps the timetable in `path`, as it is edited, until `stop`, and writes on `board` what it keeps. Nothing ends it
 /// earlier: what is wrong is in the log, and goes on when it is mended.
 pub async fn run(client: Client, path: PathBuf, board: Board, stop: CancellationToken) {
-    let (watch, changes) = Watch::start(vec![path.clone()], stop.clone());
+    keep(Beat::new(client, path, board), stop).await;
+}
+
+/// The same without submitting anything: others do, and here somebody asks what.
+pub async fn look(client: Client, path: PathBuf, board: Board, stop: CancellationToken) {
+    keep(Beat { fires: false, ..Beat::new(client, path, board) }, stop).await;
+}
+
+async fn keep(beat: Beat, stop: CancellationToken) {
+    let (watch, changes) = Watch::start(vec![beat.path.clone()], stop.clone());
     // A submission that is cut off is stored whole or not at all, its tick with it.
-    stop.run_until_cancelled(Beat::new(client, path, board).keep(changes)).await;
+    stop.run_until_cancelled(beat.keep(changes)).await;
     watch.stopped().await;
 }
 
@@ -74,6 +83,8 @@ struct Beat {
     client: Client,
     path: PathBuf,
     board: Board,
+    /// It submits what is due.
+    fires: bool,
     timetable: Timetable,
     standings: Vec<Standing>,
     /// The text of `timetable`; `None` before the first.
@@ -92,6 +103,7 @@ impl Beat {
             client,
             path,
             board,
+            fires: true,
             timetable: Timetable::default(),
             standings: Vec::new(),
             text: None,
@@ -106,7 +118,9 @@ impl Beat {
             if self.look_at.is_some_and(|at| at <= Instant::now()) {
                 self.look(Utc::now()).await;
             }
-            self.fire(Utc::now()).await;
+            if self.fires {
+                self.fire(Utc::now()).await;
+            }
             tokio::select! {
                 Some(_) = changes.recv() => self.look_at = Some(Instant::now()),
                 () = tokio::time::sleep(self.patience(Utc::now())) => {}
@@ -116,7 +130,7 @@ impl Beat {
 
     /// How long there is nothing to do, unless the file changes.
     fn patience(&self, now: Timestamp) -> Duration {
-        let next = self.standings.iter().filter_map(Standing::wake_at).min();
+        let next = self.standings.iter().filter(|_| self.fires).filter_map(Standing::wake_at).min();
         let until_next = next.map(|next| (next - now).to_std().unwrap_or_default());
         let until_look = self.look_at.map(|at| at.saturating_duration_since(Instant::now()));
         until_next.into_iter().chain(until_look).fold(LONGEST_SLEEP, Duration::min)

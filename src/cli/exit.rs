@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{arguments, door, new, operate};
+use crate::app::Unshared;
 use crate::client::SubmitError;
 use crate::script::Broken;
 use crate::store;
@@ -35,6 +36,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> ExitCode {
         store::Error::Other(_) => FAILED,
     };
     let is_wrong = error.is::<Broken>()
+        || error.is::<Unshared>()
         || error.is::<arguments::Twice>()
         || error.is::<new::NotEmpty>()
         || error.is::<operate::Unconfirmed>();

@@ -28,7 +28,7 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
 pub use space::Space;
-pub use url::{check_url, without_password};
+pub use url::{check_url, is_shared, without_password};
 
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +175,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How many processes died within [`SUSPECTED_FOR`] while it ran.
     pub deaths: u32,
+    /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
+    pub expired: bool,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].

@@ -14,6 +14,11 @@ pub fn check_url(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether processes can share the store at `url`.
+pub fn is_shared(url: &str) -> bool {
+    !url.starts_with("sqlite:") && url != "memory:"
+}
+
 /// `url` without who may use it: logs, errors and lists are read by more people than may know a password.
 ///
 /// What stands before the last `@` is left out, and what a query says of a password.

@@ -14,17 +14,32 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A project folder that is being written.
 pub struct Plan {
     folder: Arc<tempfile::TempDir>,
+    start: Start,
+}
+
+/// How the program is started.
+#[derive(Clone)]
+struct Start {
+    arguments: Vec<String>,
     store: Option<String>,
     settings: Vec<(String, String)>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        let arguments = ["up", "--listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
+        Self { arguments, store: None, settings: Vec::new() }
+    }
 }
 
 /// An umbel that runs in it.
 pub struct House {
     pub folder: Arc<tempfile::TempDir>,
+    /// Where it listens; empty when it does not.
     pub address: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    plan: (Option<String>, Vec<(String, String)>),
+    start: Start,
 }
 
 /// What HTTP answered.
@@ -46,7 +61,7 @@ impl Plan {
 
     /// In the folder of one that ran before.
     pub fn in_folder(folder: Arc<tempfile::TempDir>) -> Self {
-        Self { folder, store: None, settings: Vec::new() }
+        Self { folder, start: Start::default() }
     }
 
     /// A script in `tasks/`.
@@ -66,19 +81,25 @@ impl Plan {
     }
 
     pub fn store(mut self, url: &str) -> Self {
-        self.store = Some(url.to_owned());
+        self.start.store = Some(url.to_owned());
         self
     }
 
     /// An environment variable of the program.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((name.to_owned(), value.to_owned()));
+        self.start.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another command than `up`, with its flags.
+    pub fn command(mut self, arguments: &[&str]) -> Self {
+        self.start.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         self
     }
 
     /// Starts umbel and waits until it serves.
     pub fn start(self) -> House {
-        House::open(self.folder, (self.store, self.settings))
+        House::open(self.folder, self.start)
     }
 }
 
@@ -94,32 +115,33 @@ pub fn umbel(folder: &Path) -> Command {
 }
 
 impl House {
-    fn open(folder: Arc<tempfile::TempDir>, plan: (Option<String>, Vec<(String, String)>)) -> Self {
+    fn open(folder: Arc<tempfile::TempDir>, start: Start) -> Self {
         let mut command = umbel(folder.path());
-        command.args(["up", "--listen", "127.0.0.1:0"]);
-        if let Some(store) = &plan.0 {
+        command.args(&start.arguments);
+        if let Some(store) = &start.store {
             command.args(["--store", store]);
         }
-        command.envs(plan.1.iter().cloned());
+        command.envs(start.settings.iter().cloned());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         follow(child.stdout.take().unwrap(), log.clone());
         follow(child.stderr.take().unwrap(), log.clone());
-        let mut house = Self { folder, address: String::new(), child, log, plan };
-        house.address = house.wait_for_address();
+        let mut house = Self { folder, address: String::new(), child, log, start };
+        house.address = house.wait_until_up();
         house
     }
 
-    fn wait_for_address(&mut self) -> String {
+    // Returns where it listens.
+    fn wait_until_up(&mut self) -> String {
         let began = Instant::now();
         loop {
-            if let Some(address) = self.log_lines().iter().find_map(|line| address_in(line)) {
-                return address;
+            if let Some(line) = self.log_lines().iter().find(|line| line.contains(", keeps tasks in `")) {
+                return address_in(line).unwrap_or_default();
             }
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("umbel ended with {status}:\n{}", self.log_lines().join("\n"));
             }
-            assert!(began.elapsed() < PATIENCE, "umbel does not listen:\n{}", self.log_lines().join("\n"));
+            assert!(began.elapsed() < PATIENCE, "umbel does not start:\n{}", self.log_lines().join("\n"));
             std::thread::yield_now();
         }
     }
@@ -162,7 +184,7 @@ impl House {
     pub fn kill(mut self) -> Killed {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        Killed { folder: self.folder.clone(), plan: std::mem::take(&mut self.plan) }
+        Killed { folder: self.folder.clone(), start: std::mem::take(&mut self.start) }
     }
 
     /// Sends the signal that asks it to stop, and waits for its end.
@@ -190,19 +212,19 @@ impl Drop for House {
 /// The folder of an umbel that was killed.
 pub struct Killed {
     folder: Arc<tempfile::TempDir>,
-    plan: (Option<String>, Vec<(String, String)>),
+    start: Start,
 }
 
 impl Killed {
     /// Another value of an environment variable for the next one.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.plan.1.push((name.to_owned(), value.to_owned()));
+        self.start.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Starts another one in the same folder.
     pub fn start_again(self) -> House {
-        House::open(self.folder, self.plan)
+        House::open(self.folder, self.start)
     }
 }
 
@@ -230,7 +252,7 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answ
     }
 }
 
-// The start-up line ends with where it listens.
+// The start-up line says where it listens, where it does.
 fn address_in(line: &str) -> Option<String> {
     let rest = line.split("http://127.0.0.1:").nth(1)?;
     let port: String = rest.chars().take_while(char::is_ascii_digit).collect();

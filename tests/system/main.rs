@@ -12,6 +12,7 @@ mod poison;
 mod readme;
 mod reload;
 mod reload_stress;
+mod roles;
 mod schedules;
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,11 +16,11 @@ use tracing::warn;
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
 use crate::task::{Message, QueueName, Unreadable};
 
-use super::connection::PATIENCE;
-use super::record::Brief;
-use super::settle::{due, due_ms};
 use super::Redis;
+use super::connection::PATIENCE;
 use super::hands::Held;
+use super::record::Brief;
+use super::settle::{due, due_ms, expires, expires_ms};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
@@ -46,11 +46,12 @@ impl Candidate {
     }
 
     // `None` when it cannot be read.
-    fn start(self) -> Option<Claimed> {
+    fn start(self, now: i64) -> Option<Claimed> {
         let message = self.message.ok()?;
         let brief = Brief::of(&message).to_text().into();
         let receipt = Receipt { id: message.id.clone(), token: self.token };
-        Some((Delivery { message, receipt, redelivered: false, deaths: 0 }, Some(brief)))
+        let expired = (1..=now).contains(&expires_ms(&message));
+        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired }, Some(brief)))
     }
 }
 
@@ -126,13 +127,12 @@ impl Redis {
             earlier.mark_unchanged();
             let left = end.saturating_duration_since(Instant::now());
             let queues = self.in_turn(queues);
-            let (next_due, first, taken, paused, now, any_known) =
-                self.take(&queues, most, !left.is_zero()).await?;
+            let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
             let candidates = read(&queues, first, taken);
             let plain = candidates.iter().all(|candidate| candidate.is_plain(now));
             let deliveries = if plain && (any_known == 0 || !self.any_known(&candidates).await?) {
-                candidates.into_iter().filter_map(Candidate::start).collect()
+                candidates.into_iter().filter_map(|candidate| candidate.start(now)).collect()
             } else {
                 self.admit(candidates).await?
             };
@@ -224,9 +224,10 @@ impl Redis {
             call.arg(*token).arg(queue.as_str());
             match message {
                 Ok(message) => {
-                    call.arg(message.id.as_str()).arg(due(message)).arg(Brief::of(message).to_text()).arg("")
+                    call.arg(message.id.as_str()).arg(due(message)).arg(expires(message));
+                    call.arg(Brief::of(message).to_text()).arg("")
                 }
-                Err(reason) => call.arg("").arg(0).arg("").arg(reason.to_string()),
+                Err(reason) => call.arg("").arg(0).arg(0).arg("").arg(reason.to_string()),
             };
         }
         let decisions: Vec<String> = self.connection.run(&call).await?;
@@ -242,9 +243,9 @@ impl Redis {
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths };
+            let delivery = Delivery { message, receipt, redelivered, deaths, expired: decision == "expired" };
             match decision {
-                "start" | "again" => deliveries.push((delivery, None)),
+                "start" | "again" | "expired" => deliveries.push((delivery, None)),
                 "revoked" => self.settle_revoked(delivery).await,
                 _ => {}
             }

@@ -30,8 +30,8 @@ mod sources;
 mod subscriber;
 mod ticks;
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use anyhow::anyhow;
 

@@ -41,7 +41,7 @@ impl Redis {
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
         let id = message.id.clone();
         let receipt = Receipt { id: id.clone(), token };
-        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0 };
+        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
         if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");

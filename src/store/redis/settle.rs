@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
-use crate::task::{Message, State, to_json};
+use crate::task::{Message, State, Timestamp, to_json};
 
 use super::connection::Connection;
 use super::record::{Brief, Ended};
@@ -158,10 +158,24 @@ fn step(message: &Message) -> Vec<u8> {
 
 /// When a message is due, in whole milliseconds that are not before it; 0 is at once.
 pub fn due_ms(message: &Message) -> i64 {
-    message.due_at().map_or(0, |due| due.timestamp_micros().saturating_add(999).div_euclid(1000).max(0))
+    message.due_at().map_or(0, |due| whole_ms(due).max(0))
 }
 
 /// The same as an argument of a script.
 pub fn due(message: &Message) -> Vec<u8> {
     due_ms(message).to_string().into_bytes()
+}
+
+/// From when on a message may no longer start, in whole milliseconds that are not before it; 0 is never.
+pub fn expires_ms(message: &Message) -> i64 {
+    message.expires.map_or(0, |expires| whole_ms(expires.to_utc()).max(1))
+}
+
+/// The same as an argument of a script.
+pub fn expires(message: &Message) -> Vec<u8> {
+    expires_ms(message).to_string().into_bytes()
+}
+
+fn whole_ms(time: Timestamp) -> i64 {
+    time.timestamp_micros().saturating_add(999).div_euclid(1000)
 }

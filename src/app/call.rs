@@ -1,0 +1,38 @@
+//! One task, here and now.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio_util::sync::CancellationToken;
+
+use super::{Plan, Role, load, name, store_settings, worker};
+use crate::client::{Client, Request};
+use crate::config::Settings;
+use crate::store;
+use crate::task::Run;
+
+/// Runs one task here and now, on a store that lives in memory, with its retries, until it has ended.
+///
+/// # Errors
+/// `SubmitError` when there is no such task or it does not take the arguments.
+pub async fn call(settings: Settings, request: Request) -> anyhow::Result<Run> {
+    let loader = load(&settings).await?;
+    let stores = store::open("memory:", &settings.folder, store_settings(&settings)).await?;
+    // Without routes: what is called runs here. What it sends itself goes where it would go.
+    let client = Client::new(stores, loader.catalogs(), name());
+    let submitted = client.submit(request).await?;
+    let client = client.routed(settings.routes.clone());
+    let plan = Plan { role: Role::Worker, listens: false, queues: Vec::new(), loud: false };
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(worker(&settings, &client, &loader, None, &plan).run(stop.clone()));
+    let run = loop {
+        match client.wait(&submitted.id, Duration::from_secs(60)).await? {
+            Some(run) if run.state.is_final() => break run,
+            Some(_) => {}
+            None => return Err(anyhow!("the task was lost")),
+        }
+    };
+    stop.cancel();
+    working.abort();
+    Ok(run)
+}
