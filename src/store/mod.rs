@@ -316,7 +316,8 @@ pub enum Settled {
 /// What came of `revoke`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revoked {
-    /// It had not started and never will; its state is REVOKED now or as soon as its turn comes.
+    /// It had not started and never will; its state is REVOKED now or as soon as its turn comes. For one that another
+    /// process claims in the same moment see [`Queue::claim`].
     BeforeStart,
     /// It runs; who runs it is told, when `terminate` was asked for.
     WhileRunning,
@@ -359,6 +360,11 @@ pub trait Queue: Send + Sync {
 
     /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
     /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
+    /// What is granted to a claim that is given up (its future is dropped) is put back.
+    ///
+    /// Who claimed sees the task as STARTED at once, with its worker; other processes do soon, if it has not ended by
+    /// then: over Redis within 40 ms. A task that is revoked by another process within that time may have begun although
+    /// it is told as revoked before its start: then it is stopped, and what comes of it is not kept.
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
     /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same

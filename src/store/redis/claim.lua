@@ -2,7 +2,7 @@
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
 -- queue and its envelope, the numbers of the queues that are paused, the time (ms), and 1 when something is known of
--- ids that has to be looked at before a message starts.
+-- some ids, which may be these.
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 

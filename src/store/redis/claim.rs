@@ -26,7 +26,7 @@ use super::settle::{due, due_ms, expires, expires_ms};
 const MOST: usize = 512;
 
 /// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
-/// queues that are paused, the time in ms, and 1 when ids have to be looked at.
+/// queues that are paused, the time in ms, and 1 when something is known of some ids.
 type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8);
 
 /// A message that may start, and what its record is to say of it where nothing is written down yet.
@@ -37,6 +37,22 @@ struct Candidate {
     token: u64,
     queue: QueueName,
     message: std::result::Result<Message, Unreadable>,
+}
+
+impl Candidate {
+    // Nothing in it speaks against its start.
+    fn is_plain(&self, now: i64) -> bool {
+        self.message.as_ref().is_ok_and(|message| due_ms(message) <= now)
+    }
+
+    // `None` when it cannot be read.
+    fn start(self, now: i64) -> Option<Claimed> {
+        let message = self.message.ok()?;
+        let brief = Brief::of(&message).to_text().into();
+        let receipt = Receipt { id: message.id.clone(), token: self.token };
+        let expired = (1..=now).contains(&expires_ms(&message));
+        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief)))
+    }
 }
 
 /// Deliveries on their way to who claimed them; those that never arrive are put back.
@@ -114,9 +130,11 @@ impl Redis {
             let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
             let candidates = read(&queues, first, taken);
-            let deliveries = match startable(candidates, now, any_known == 1) {
-                Ok(deliveries) => deliveries,
-                Err(candidates) => self.admit(candidates).await?,
+            let plain = candidates.iter().all(|candidate| candidate.is_plain(now));
+            let deliveries = if plain && (any_known == 0 || !self.any_known(&candidates).await?) {
+                candidates.into_iter().filter_map(|candidate| candidate.start(now)).collect()
+            } else {
+                self.admit(candidates).await?
             };
             if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
                 return Ok(deliveries);
@@ -133,7 +151,7 @@ impl Redis {
             };
             let open = queues.iter().enumerate().filter(|(number, _)| !paused.contains(number));
             let lists: Vec<String> = open.flat_map(|(_, queue)| self.connection.keys().lists(queue)).collect();
-            self.idle.wait(&self.process, &lists, left.min(until_due), wake).await?;
+            self.idle.wait(&lists, left.min(until_due), wake).await?;
         }
     }
 
@@ -186,6 +204,20 @@ impl Redis {
         u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX >> 12)
     }
 
+    // One of them was revoked, or came back from a dead process.
+    async fn any_known(&self, candidates: &[Candidate]) -> Result<bool> {
+        let ids: Vec<&str> =
+            candidates.iter().filter_map(|candidate| Some(candidate.message.as_ref().ok()?.id.as_str())).collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let keys = self.connection.keys();
+        let mut look = redis::pipe();
+        look.cmd("ZMSCORE").arg(keys.revoked()).arg(&ids).cmd("HMGET").arg(keys.redelivered()).arg(&ids);
+        let (revoked, redelivered): (Vec<Option<f64>>, Vec<Option<String>>) = self.connection.ask_all(&look).await?;
+        Ok(revoked.iter().any(Option::is_some) || redelivered.iter().any(Option::is_some))
+    }
+
     // Where a decision takes more than the message itself: a script makes it, and writes down who runs what.
     async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Claimed>> {
         let mut call = self.connection.scripts().admit.prepare_invoke();
@@ -233,27 +265,6 @@ impl Redis {
             warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
         }
     }
-}
-
-// Of all of them, when nothing speaks against any: what a script would have to look for is not there, each can be read,
-// and each is due.
-fn startable(
-    candidates: Vec<Candidate>,
-    now: i64,
-    any_known: bool,
-) -> std::result::Result<Vec<Claimed>, Vec<Candidate>> {
-    let starts = |candidate: &Candidate| candidate.message.as_ref().is_ok_and(|message| due_ms(message) <= now);
-    if any_known || !candidates.iter().all(starts) {
-        return Err(candidates);
-    }
-    let claimed = candidates.into_iter().filter_map(|Candidate { token, message, .. }| {
-        let message = message.ok()?;
-        let brief = Brief::of(&message).to_text().into();
-        let receipt = Receipt { id: message.id.clone(), token };
-        let expired = (1..=now).contains(&expires_ms(&message));
-        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief)))
-    });
-    Ok(claimed.collect())
 }
 
 fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> Vec<Candidate> {

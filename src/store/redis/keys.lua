@@ -45,7 +45,8 @@ local function worker_of(name) return PREFIX .. 'umbel:worker:' .. name end     
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_us = clock[1] * 1000000 + clock[2]
-local now_text = ('%.0f'):format(now) -- writing a number anew for each command costs as much as the command
+-- Writing a number anew for each command costs as much as the command.
+local now_text, now_us_text = ('%.0f'):format(now), ('%.0f'):format(now_us)
 
 local function is_final(state)
   return state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'

@@ -52,6 +52,28 @@ impl Redis {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
     }
+
+    async fn sweep(&self) -> Result<Vec<Receipt>> {
+        self.hands.write().await?;
+        let mut call = self.connection.scripts().sweep.prepare_invoke();
+        call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
+        call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
+        let inboxes = self.idle.inboxes();
+        call.arg(inboxes.len());
+        for inbox in inboxes {
+            call.arg(inbox);
+        }
+        for token in self.hands.tokens() {
+            call.arg(token);
+        }
+        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
+        recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
+        for orphan in orphans {
+            self.bury(orphan).await;
+        }
+        // What was settled while the script ran is not lost: it is not held any more.
+        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
+    }
 }
 
 #[async_trait]
@@ -119,20 +141,9 @@ impl Queue for Arc<Redis> {
     }
 
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
-        self.hands.write().await?;
-        let mut call = self.connection.scripts().sweep.prepare_invoke();
-        call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
-        call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
-        for token in self.hands.tokens() {
-            call.arg(token);
-        }
-        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
-        recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
-        for orphan in orphans {
-            self.bury(orphan).await;
-        }
-        // What was settled while the script ran is not lost: it is not held any more.
-        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
+        let kept = self.sweep().await;
+        self.idle.heard(kept.is_ok());
+        kept
     }
 
     async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {

@@ -5,6 +5,7 @@ mod celery;
 mod doors;
 mod idle;
 mod leases;
+mod marks;
 mod network;
 mod refusing;
 mod sentinel;
