@@ -160,7 +160,10 @@ fn a_wrong_value_is_told_with_its_line() {
             "store = \"redis://h\"\n[redis]\nmaster = \"m\"",
             "umbel.toml:3:10: redis.master: is only for a store `sentinel://…`",
         ),
-        ("store = \"redis://h\"\nredis.ca = \"ca.pem\"", "umbel.toml:2:12: redis.ca: is only for a store that is reached"),
+        (
+            "store = \"redis://h\"\nredis.ca = \"ca.pem\"",
+            "umbel.toml:2:12: redis.ca: is only for a store that is reached",
+        ),
         ("store = \"rediss://h\"\nredis.cert = \"c.pem\"", "redis.key: is not set: a certificate is shown with its"),
         ("slots = [", "umbel.toml:1:"),
         ("slots = 1\nslots = 2", "umbel.toml:2:"),

@@ -49,7 +49,10 @@ mod tests {
             ("redis://ann:p@ss@host:6379/0", "redis://…@host:6379/0"),
             ("redis://:secret@host", "redis://…@host"),
             ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?db=1&pass=…"),
-            ("redis+socket:///r.sock?password=secret&virtual_host=1", "redis+socket:///r.sock?password=…&virtual_host=1"),
+            (
+                "redis+socket:///r.sock?password=secret&virtual_host=1",
+                "redis+socket:///r.sock?password=…&virtual_host=1",
+            ),
             ("sentinel://:a@one;sentinel://:b@two/0", "sentinel://…@two/0"),
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("sqlite:data/umbel.db", "sqlite:data/umbel.db"),

@@ -4,10 +4,10 @@ mod embedded;
 mod embedded_only;
 mod place;
 mod promises;
-mod redis;
-mod redis_only;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod redis;
+mod redis_only;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 

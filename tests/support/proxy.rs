@@ -124,10 +124,9 @@ impl Network {
         let number = state.connections.len();
         state.connections.push(connection);
         drop(state);
-        for (direction, from, to) in [
-            (TO_SERVER, client.try_clone().unwrap(), server.try_clone().unwrap()),
-            (TO_CLIENT, server, client),
-        ] {
+        for (direction, from, to) in
+            [(TO_SERVER, client.try_clone().unwrap(), server.try_clone().unwrap()), (TO_CLIENT, server, client)]
+        {
             let network = self.clone();
             std::thread::spawn(move || network.pump(number, direction, from, to));
         }

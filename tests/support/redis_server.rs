@@ -121,7 +121,8 @@ fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     if options.iter().any(|option| option == "--sentinel") {
         let config = folder.join("sentinel.conf");
         let lines = options.iter().skip(1).map(|option| option.trim_start_matches("--").to_owned());
-        let lines: Vec<String> = [format!("port {port}"), "bind 127.0.0.1".to_owned()].into_iter().chain(lines).collect();
+        let lines: Vec<String> =
+            [format!("port {port}"), "bind 127.0.0.1".to_owned()].into_iter().chain(lines).collect();
         std::fs::write(&config, lines.join("\n")).expect("a file for the sentinel");
         command.arg(config).arg("--sentinel");
     } else {

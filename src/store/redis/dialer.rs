@@ -91,9 +91,10 @@ impl Dialer {
         // One that was cut off may still name the old primary, so the first answer is not always the best.
         while let Some(answer) = asked.next().await {
             let tried = match answer {
-                Ok(primary) => self.try_at(self.tcp(&primary)).await.map_err(|fault| {
-                    Fault::new(fault.remedy, format!("the primary at `{primary}`: {}", fault.reason))
-                }),
+                Ok(primary) => self
+                    .try_at(self.tcp(&primary))
+                    .await
+                    .map_err(|fault| Fault::new(fault.remedy, format!("the primary at `{primary}`: {}", fault.reason))),
                 Err(fault) => Err(fault),
             };
             match tried {
@@ -194,9 +195,12 @@ impl Dialer {
         if self.known.load(Ordering::Relaxed) || !over_network || fault.remedy != Remedy::Redial {
             return fault;
         }
-        let other = if self.tls { "write `redis://` if it speaks no TLS" } else { "write `rediss://` if it speaks TLS" };
+        let other =
+            if self.tls { "write `redis://` if it speaks no TLS" } else { "write `rediss://` if it speaks TLS" };
         match fault {
-            fault if fault.reason == LOST => Fault::new(fault.remedy, format!("ends the connection at once; {other}")),
+            fault if fault.reason == LOST => {
+                Fault::new(fault.remedy, format!("ends the connection at once; {other}, and look at its `maxclients`"))
+            }
             fault if self.tls && fault == silent(PATIENCE) => {
                 Fault::new(fault.remedy, format!("takes the connection and says nothing; {other}"))
             }
