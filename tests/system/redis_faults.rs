@@ -45,6 +45,7 @@ fn is_red(house: &House, why: &str) {
         let ready = house.get("/readyz");
         ready.status == 503 && ready.json["part"] == "store" && ready.json["detail"].as_str().unwrap().contains(why)
     });
+    eventually("it is said", || said(house, "the store cannot be used") > 0);
     assert_eq!(house.get("/healthz").status, 200);
 }
 

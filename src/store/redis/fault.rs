@@ -138,10 +138,10 @@ fn of_answer(code: &str, error: &RedisError) -> Fault {
         "CLUSTERDOWN" | "MOVED" | "ASK" | "CROSSSLOT" => Fault::new(Remedy::Mend, CLUSTER),
         "NOAUTH" => allow(NO_PASSWORD),
         _ if detail.contains("Authentication required") => allow(NO_PASSWORD),
-        "NOPERM" => Fault::new(
-            Remedy::Mend,
-            format!("does not let our user do this ({detail}); it needs the commands, keys and channels of its ACL"),
-        ),
+        _ if code == "NOPERM" || detail.contains("no permissions") => {
+            let way_out = "it needs the keys and channels of Celery and of umbel, and nearly all commands";
+            Fault::new(Remedy::Mend, format!("does not let our user do this ({detail}); {way_out}"))
+        }
         _ if detail.contains("not allowed in cluster mode") => Fault::new(Remedy::Mend, CLUSTER),
         _ if detail.contains("DB index is out of range") => {
             Fault::new(Remedy::Mend, "has no database of that number; its `databases` says how many there are")
