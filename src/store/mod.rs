@@ -199,6 +199,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How many processes died within [`SUSPECTED_FOR`] while it ran.
     pub deaths: u32,
+    /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
+    pub expired: bool,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].

@@ -23,7 +23,12 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// The same with options of redis-server, as on its command line.
+    /// One that finds again what it had when it is started again: with an append-only file.
+    pub fn durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// One that keeps nothing, with options of redis-server, as on its command line.
     pub fn start_with(options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         // Someone may take the free port before redis-server does; then it ends at once, and the next one is tried.

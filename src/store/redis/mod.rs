@@ -11,12 +11,12 @@
 //! is repeated may then meet its own ids, a settlement its own end.
 
 mod address;
-mod begun;
 mod changes;
 mod claim;
 mod connection;
 mod dialer;
 mod fault;
+mod hands;
 mod idle;
 mod keeper;
 mod keys;
@@ -34,19 +34,18 @@ mod sources;
 mod subscriber;
 mod ticks;
 
-use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
 
-use crate::store::{Receipt, Result, Settings, Stores};
+use crate::store::{Result, Settings, Stores};
 
 pub use address::is_url;
-use begun::Begun;
 use connection::Connection;
 pub use dialer::check;
+use hands::Hands;
 use idle::Idle;
 use settle::Settler;
 use subscriber::Subscriber;
@@ -55,7 +54,8 @@ use subscriber::Subscriber;
 struct Redis {
     connection: Connection,
     idle: Idle,
-    begun: Begun,
+    /// What this process has claimed and neither settled nor put back: the leases that `keep_alive` renews.
+    hands: Hands,
     settler: Settler,
     subscriber: Subscriber,
     settings: Settings,
@@ -63,15 +63,6 @@ struct Redis {
     process: String,
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
-    /// What this process has claimed and neither settled nor put back: the leases that `keep_alive` renews.
-    held: Mutex<HashMap<u64, Held>>,
-}
-
-/// A delivery in the hands of this process.
-struct Held {
-    receipt: Receipt,
-    /// Its process died before, perhaps because of it.
-    redelivered: bool,
 }
 
 /// Whether `url` can be one of Redis, without reaching it.
@@ -95,12 +86,11 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     check_server(&connection).await?;
     let store = Arc::new(Redis {
         idle: Idle::new(connection.clone()),
-        begun: Begun::start(connection.clone()),
+        hands: Hands::start(connection.clone(), settings.worker.clone()),
         settler: Settler::start(connection.clone(), &settings),
         subscriber: Subscriber::start(connection.clone()).await?,
         process: uuid::Uuid::new_v4().simple().to_string(),
         turn: AtomicUsize::new(0),
-        held: Mutex::default(),
         connection,
         settings,
     });

@@ -191,6 +191,7 @@ mod tests {
                 message,
                 redelivered: false,
                 deaths: 0,
+                expired: false,
             },
             ending,
             attempt: Attempt {
@@ -269,6 +270,7 @@ mod tests {
                 message,
                 redelivered: false,
                 deaths: 0,
+                expired: false,
             },
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },
