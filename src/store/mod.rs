@@ -6,6 +6,7 @@
 //!
 //! A claim is a lease. Its receipt is the right to settle; whoever lost the lease cannot write a result.
 
+mod control;
 pub mod embedded;
 mod lock;
 mod outage;
@@ -27,6 +28,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
+pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
 pub use secret::Secret;
@@ -137,6 +139,8 @@ pub struct Stores {
     pub kv: Arc<dyn KeyValue>,
     pub sources: Arc<dyn Sources>,
     pub roster: Arc<dyn Roster>,
+    /// How workers are asked and told things from outside; `None` where nobody but this process is.
+    pub control: Option<Arc<dyn Control>>,
     /// Only this process can use the store, so that every queue in it is its to serve.
     pub exclusive: bool,
     /// The lock that an embedded store holds; `None` for Redis and in memory.
@@ -201,6 +205,9 @@ pub struct Delivery {
     pub deaths: u32,
     /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
     pub expired: bool,
+    /// From when it could have started until it was claimed, by the store's clock; `None` when it was claimed before by
+    /// a process that died, and over Redis, where it would take a question for each task.
+    pub waited: Option<Duration>,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].
@@ -287,6 +294,15 @@ pub fn worker_lost() -> Failure {
 pub fn poisoned() -> Failure {
     let message = format!("poisoned: its process ended {DEATHS} times while it ran, so it is not tried again");
     Failure::new("billiard.exceptions", "WorkerLostError", message)
+}
+
+/// What a running task is at, for those who know only Celery's results.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// `STARTED`, by a process of that id and name.
+    Started { pid: u32, worker: String },
+    /// `PROGRESS`, the state of their own that Celery's users write.
+    Progress(Progress),
 }
 
 /// What came of `settle`.
@@ -410,6 +426,12 @@ pub trait Results: Send + Sync {
 
     /// How far a claimed task is. It is gone with the attempt.
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()>;
+
+    /// Shows to Celery's clients what a running task is at; nothing once the receipt is void, or where no such client
+    /// looks. It is theirs alone: [`load`](Self::load) tells of a claim and its progress by itself.
+    async fn show(&self, _receipt: &Receipt, _message: &Message, _shown: Shown) -> Result<()> {
+        Ok(())
+    }
 
     /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
     /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.

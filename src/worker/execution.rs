@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rhai::Dynamic;
@@ -10,6 +10,7 @@ use tracing::{debug, error, warn};
 
 use super::host::TaskHost;
 use super::meters;
+use super::running::Entry;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
@@ -52,6 +53,7 @@ impl Performed {
 
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
+    let claimed = Instant::now();
     let (task, meter) = match admit(floor, &delivery) {
         Ok(task) => {
             let meter = floor.meters.known(&task.name);
@@ -66,7 +68,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone()));
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, &task, meter.clone(), claimed));
     let performed = perform(floor, &task, &delivery, host.clone()).await;
     let mut attempt = host.attempt(&task);
     if attempt.started_at.is_some() {
@@ -133,6 +135,8 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
 }
 
 async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host: Arc<TaskHost>) -> Performed {
+    let message = host.message().clone();
+    let started_at = host.started_at().clone();
     let (bound, reader) = (task.clone(), host.clone());
     let mut ticket = floor.pool.start(Call {
         script: task.script.clone(),
@@ -142,7 +146,14 @@ async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host
         host,
         limits: floor.settings.limits.of(&delivery.message, &task.options),
     });
-    floor.running.begin(delivery.receipt.clone(), ticket.stop.clone());
+    let entry = Entry {
+        stop: ticket.stop.clone(),
+        message,
+        redelivered: delivery.redelivered,
+        acknowledged: !task.options.acks_late,
+        started_at,
+    };
+    floor.running.begin(delivery.receipt.clone(), entry);
     let performed = attend(floor, &mut ticket).await;
     floor.running.end(&delivery.receipt);
     performed
@@ -207,11 +218,7 @@ fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
 }
 
 async fn put_back(floor: &Floor, delivery: Delivery) {
-    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await
-        && !cause.is_told()
-    {
-        warn!("cannot give a task back, its lease will bring it back: {cause}");
-    }
+    floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry).await;
 }
 
 /// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that

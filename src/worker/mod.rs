@@ -11,9 +11,11 @@ mod journal;
 mod meters;
 mod pace;
 mod presence;
+mod reporter;
 mod running;
 mod sources;
 mod suspect;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +38,9 @@ use backoff::Backoff;
 pub use journal::Journal;
 use meters::Meters;
 use pace::Pace;
+pub use running::InHand;
 use running::Running;
+pub use view::View;
 
 /// How long one claim waits for a first message. A stopping worker waits for its last claim, so it is short.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
@@ -73,6 +77,7 @@ struct Floor {
     runtime: tokio::runtime::Handle,
     pace: Pace,
     running: Running,
+    since: Instant,
     /// Something ended, so there may be room.
     ended: Notify,
     /// No more starts.
@@ -121,11 +126,17 @@ impl Worker {
             journal,
             runtime: tokio::runtime::Handle::current(),
             running: Running::default(),
+            since: Instant::now(),
             ended: Notify::new(),
             stopping: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };
         Self { floor: Arc::new(floor) }
+    }
+
+    /// A look at it from outside.
+    pub fn view(&self) -> View {
+        View::of(&self.floor)
     }
 
     /// Works until `stop`; then lets running tasks end within the grace, puts the rest back, and returns.

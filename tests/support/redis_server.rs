@@ -25,7 +25,7 @@ impl RedisServer {
 
     /// One that finds again what it had when it is started again: with an append-only file.
     pub fn durable() -> Self {
-        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+        Self::start_with(&["--appendonly", "yes"])
     }
 
     /// One that keeps nothing, with options of redis-server, as on its command line.

@@ -74,7 +74,7 @@ fn it_was_said_once(house: &House) {
 
 #[test]
 fn a_restart_of_redis_loses_nothing_that_is_on_its_disk() {
-    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut redis = RedisServer::durable();
     let house = house(&redis.url());
     let ids = send(&house);
 

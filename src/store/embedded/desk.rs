@@ -164,7 +164,8 @@ impl Desk {
         let done = steps(self);
         // A full disk may have ended the whole transaction, and the savepoint with it.
         if done.is_err() && !self.db.is_autocommit() {
-            self.after.truncate(noted);
+            let undone = self.after.split_off(noted);
+            self.claims_hold_on(undone);
             self.ended = ended;
             self.execute("ROLLBACK TO command", ())?;
         }
@@ -220,13 +221,19 @@ impl Desk {
         if !self.db.is_autocommit() {
             let _ = self.execute("ROLLBACK", ());
         }
-        for after in std::mem::take(&mut self.after) {
+        let undone = std::mem::take(&mut self.after);
+        self.claims_hold_on(undone);
+        if self.count().is_err() || self.something_is_due() {
+            self.next_due = Some(micros(Utc::now() + PAUSE));
+        }
+    }
+
+    // What ended them was undone.
+    fn claims_hold_on(&self, undone: Vec<After>) {
+        for after in undone {
             if let After::Settled(id) | After::PutBack(id) = after {
                 self.claims.end(&id, false);
             }
-        }
-        if self.count().is_err() || self.something_is_due() {
-            self.next_due = Some(micros(Utc::now() + PAUSE));
         }
     }
 

@@ -216,7 +216,8 @@ impl Redis {
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths, expired: decision == "expired" };
+            let expired = decision == "expired";
+            let delivery = Delivery { message, receipt, redelivered, deaths, expired, waited: None };
             match decision {
                 "start" | "again" | "expired" => deliveries.push((delivery, None)),
                 "revoked" => self.settle_revoked(delivery).await,
@@ -253,7 +254,7 @@ fn startable(
         let brief = Brief::of(&message).to_text().into();
         let receipt = Receipt { id: message.id.clone(), token };
         let expired = (1..=now).contains(&expires_ms(&message));
-        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired }, Some(brief)))
+        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief)))
     });
     Ok(claimed.collect())
 }

@@ -63,6 +63,11 @@ impl Connection {
         &self.0.scripts
     }
 
+    /// Where this Redis is, and as whom we reach it.
+    pub fn info(&self) -> redis::ConnectionInfo {
+        self.line().client.get_connection_info().clone()
+    }
+
     /// Where this Redis is, for people.
     pub fn place(&self) -> &str {
         self.0.dialer.place()

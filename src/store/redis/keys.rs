@@ -120,6 +120,11 @@ impl Keys {
         self.own(format_args!("worker:{name}"))
     }
 
+    /// Channel: kombu's, for remote control of everyone who works.
+    pub fn pidbox(&self, database: i64) -> String {
+        format!("{}/{database}.celery.pidbox", self.prefix)
+    }
+
     /// A value that scripts share.
     pub fn value(&self, key: &str) -> String {
         self.own(format_args!("kv:{key}"))

@@ -22,6 +22,7 @@ mod keeper;
 mod keys;
 mod kv;
 mod operate;
+mod pidbox;
 mod queue;
 mod record;
 mod results;
@@ -101,7 +102,8 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         ticks: store.clone(),
         kv: store.clone(),
         sources: store.clone(),
-        roster: store,
+        roster: store.clone(),
+        control: Some(store),
         exclusive: false,
         lock: None,
     })

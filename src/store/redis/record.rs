@@ -137,9 +137,11 @@ impl Record {
 
     /// The run, with what Celery's result key says where that is newer.
     pub fn run(self, id: &TaskId, meta: Option<&[u8]>) -> Option<Run> {
+        // Of what one of us has claimed, the record knows best.
+        let ours = self.text("token").is_some();
         let mut run = self.own_run(id)?;
         if let Some(meta) = meta.and_then(results::read) {
-            complete(&mut run, meta);
+            complete(&mut run, meta, ours);
         }
         Some(run)
     }
@@ -180,7 +182,7 @@ impl Record {
     }
 }
 
-fn complete(run: &mut Run, meta: Meta) {
+fn complete(run: &mut Run, meta: Meta, ours: bool) {
     if run.state == State::Success && meta.state == State::Success {
         run.result = meta.result;
     } else if !run.state.is_final() && meta.state.is_final() {
@@ -192,5 +194,8 @@ fn complete(run: &mut Run, meta: Meta) {
             progress: None,
             ..run.clone()
         };
+    } else if !run.state.is_final() && !ours {
+        // A worker of another kind has it.
+        *run = Run { state: meta.state, error: meta.error, progress: meta.progress, ..run.clone() };
     }
 }

@@ -8,6 +8,7 @@ mod leases;
 mod network;
 mod refusing;
 mod sentinel;
+mod states;
 mod traces;
 
 use std::time::{Duration, Instant};
