@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rhai::Dynamic;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::host::TaskHost;
 use super::meters;
@@ -240,7 +240,7 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
             Ok(Settled::Stored) => return,
             // What failed before may have arrived all the same, and ended the lease itself.
             Ok(Settled::LeaseLost) if !backoff.is_first() => {
-                warn!(task.id = %receipt.id, "task {} is settled, by the try before or by who has it now", receipt.id);
+                debug!(task.id = %receipt.id, "task {} is settled, by the try before or by who has it now", receipt.id);
                 return;
             }
             Ok(Settled::LeaseLost) => {

@@ -28,7 +28,7 @@ impl RedisServer {
         Self::start_with(&["--appendonly", "yes"])
     }
 
-    /// The same with options of redis-server, as on its command line.
+    /// One that keeps nothing, with options of redis-server, as on its command line.
     pub fn start_with(options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         // Someone may take the free port before redis-server does; then it ends at once, and the next one is tried.

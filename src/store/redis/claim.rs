@@ -25,6 +25,9 @@ use super::settle::{due, due_ms, expires, expires_ms};
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
 
+/// How long somebody listens for a batch that Redis grants too late, to give it back.
+const LATE: Duration = Duration::from_secs(600);
+
 /// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
 /// queues that are paused, the time in ms, and 1 when something is known of some ids.
 type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8);
@@ -172,7 +175,7 @@ impl Redis {
             for queue in &queues {
                 call.arg(queue.as_str());
             }
-            let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
+            let taken: Result<Taken> = store.connection.run_within(LATE, &call).await;
             // A Redis that stood still grants what nobody waits for any more.
             if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
                 store.give_up(&queues, first, &taken).await;

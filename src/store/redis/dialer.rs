@@ -198,7 +198,9 @@ impl Dialer {
         let other =
             if self.tls { "write `redis://` if it speaks no TLS" } else { "write `rediss://` if it speaks TLS" };
         match fault {
-            fault if fault.reason == LOST => Fault::new(fault.remedy, format!("ends the connection at once; {other}")),
+            fault if fault.reason == LOST => {
+                Fault::new(fault.remedy, format!("ends the connection at once; {other}, and look at its `maxclients`"))
+            }
             fault if self.tls && fault == silent(PATIENCE) => {
                 Fault::new(fault.remedy, format!("takes the connection and says nothing; {other}"))
             }

@@ -136,17 +136,20 @@ fn of_answer(code: &str, error: &RedisError) -> Fault {
         "MISCONF" => wait("takes no writes because it cannot save to its disk; its log says why"),
         "TRYAGAIN" => wait("asks to be tried again"),
         "CLUSTERDOWN" | "MOVED" | "ASK" | "CROSSSLOT" => Fault::new(Remedy::Mend, CLUSTER),
-        "NOAUTH" => {
-            allow("wants a password; the URL has it, as in `redis://:PASSWORD@HOST:PORT/DB` (and `USER:` before it)")
+        "NOAUTH" => allow(NO_PASSWORD),
+        _ if detail.contains("Authentication required") => allow(NO_PASSWORD),
+        _ if code == "NOPERM" || detail.contains("no permissions") => {
+            let way_out = "it needs the keys and channels of Celery and of umbel, and nearly all commands";
+            Fault::new(Remedy::Mend, format!("does not let our user do this ({detail}); {way_out}"))
         }
-        "NOPERM" => Fault::new(
-            Remedy::Mend,
-            format!("does not let our user do this ({detail}); it needs the commands, keys and channels of its ACL"),
-        ),
         _ if detail.contains("not allowed in cluster mode") => Fault::new(Remedy::Mend, CLUSTER),
         _ if detail.contains("DB index is out of range") => {
             Fault::new(Remedy::Mend, "has no database of that number; its `databases` says how many there are")
         }
+        _ if detail.starts_with("unknown command") => Fault::new(
+            Remedy::Mend,
+            format!("does not know what is asked ({detail}); if it is a Sentinel, write `sentinel://`"),
+        ),
         _ if detail.contains("max number of clients") => wait("has as many clients as its `maxclients` allows"),
         _ if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) => {
             Fault::new(Remedy::Mend, format!("refused: {detail}"))
@@ -154,6 +157,9 @@ fn of_answer(code: &str, error: &RedisError) -> Fault {
         _ => Fault::new(Remedy::Mend, format!("refused: {error}")),
     }
 }
+
+const NO_PASSWORD: &str = "wants a password; the URL has it, as in `redis://:PASSWORD@HOST:PORT/DB` (`USER:PASSWORD@` \
+    where it knows users)";
 
 /// Why a Redis Cluster is of no use, and what is.
 pub const CLUSTER: &str = "is a Redis Cluster, where the keys of Celery would lie on different servers; use a Redis \
@@ -191,6 +197,7 @@ mod tests {
             assert!(fault.passes(), "{code}");
             assert!(matches!(at(fault), Error::Away { .. }), "{code}");
         }
+        assert_eq!(answered("ERR", "Authentication required.").remedy, Remedy::Allow);
         for code in ["WRONGTYPE", "NOPERM", "NOAUTH", "MOVED", "ERR"] {
             let fault = answered(code, "what Redis says");
             assert!(!fault.passes(), "{code}");

@@ -114,12 +114,8 @@ async fn check_server(connection: &Connection) -> Result<()> {
     let info: String = connection.ask(redis::cmd("INFO").arg("server")).await?;
     let fact = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let refuse = |why: &str| Err(anyhow!("{}: {why}", connection.place()).into());
-    match fact("redis_mode") {
-        Some("cluster") => return refuse(fault::CLUSTER),
-        Some("sentinel") => {
-            return refuse("is a Sentinel; write `sentinel://` and name the primary as `redis.master`");
-        }
-        _ => {}
+    if fact("redis_mode") == Some("cluster") {
+        return refuse(fault::CLUSTER);
     }
     let version = fact("redis_version").unwrap_or("0");
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));

@@ -63,7 +63,7 @@ async fn a_redis_that_stands_still_is_away_until_it_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_has_on_its_disk_is_there_after_a_restart() {
-    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut server = RedisServer::durable();
     let stores = connect(&server).await;
     push(&stores, messages(&["m1", "m2"])).await;
     let delivery = claim_one(&stores).await;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use umbel::store::RedisSettings;
 
 use super::*;
@@ -16,12 +16,14 @@ fn certificates() -> tempfile::TempDir {
     let save = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "who signs");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     save("ca.pem", params.self_signed(&key).unwrap().pem());
     let issuer = Issuer::new(params, key);
     for (name, host) in [("server", "localhost"), ("client", "umbel")] {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, host);
         save(&format!("{name}.pem"), params.signed_by(&key, &issuer).unwrap().pem());
         save(&format!("{name}.key"), key.serialize_pem());
     }

@@ -71,12 +71,12 @@ async fn a_redis_that_is_kept_busy_is_away_until_the_script_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_reads_its_data_is_away_until_it_has() {
-    // A millisecond for each key.
-    let slow = ["--appendonly", "yes", "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
+    // Redis listens to nobody but after each thousand of keys.
+    let slow = ["--appendonly", "yes", "--key-load-delay", "50"];
     let mut server = RedisServer::start_with(&slow);
     let stores = connect(&server).await;
     let mut raw = raw(&server);
-    let fill = "for n = 1, 1000 do redis.call('SET', 'other:' .. n, ('x'):rep(100)) end";
+    let fill = "for n = 1, 20000 do redis.call('SET', 'other:' .. n, ('x'):rep(100)) end";
     let _: () = ::redis::cmd("EVAL").arg(fill).arg(0).query(&mut raw).unwrap();
     push(&stores, messages(&["m1"])).await;
 
@@ -128,6 +128,6 @@ async fn a_redis_with_too_many_clients_takes_no_more_and_works_on() {
     let refused = umbel::store::open(&server.url(), std::path::Path::new("."), Settings::default()).await;
 
     let refused = refused.err().unwrap().to_string();
-    assert!(refused.contains("as many clients as its `maxclients` allows"), "{refused}");
+    assert!(refused.contains("`maxclients`"), "{refused}");
     stores.queue.ping().await.unwrap();
 }

@@ -58,7 +58,7 @@ async fn the_replica_is_used_when_the_primary_is_gone() {
     answers_again(&stores).await;
     assert_eq!(claim_one(&stores).await.receipt.id, id("m1"));
     assert_whole(&stores, "after").await;
-    assert!(info(&mut follower, "replication").contains("role:master"));
+    assert!(info(&mut raw(&fleet.replica), "replication").contains("role:master"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,12 +66,16 @@ async fn a_primary_that_becomes_a_replica_is_left() {
     let fleet = Fleet::start().await;
     let stores = find(&fleet.url()).await;
     assert_whole(&stores, "before").await;
-    let mut follower = raw(&fleet.replica);
+    let find_primary = |raw: &mut Connection| -> (String, u16) {
+        ::redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(NAME).query(raw).unwrap()
+    };
+    let mut watching = raw(&fleet.sentinel);
 
     let _: () = ::redis::cmd("SENTINEL").arg("FAILOVER").arg(NAME).query(&mut raw(&fleet.sentinel)).unwrap();
-    eventually(|| info(&mut follower, "replication").contains("role:master")).await;
-    let mut old = raw(&fleet.primary);
-    eventually(|| info(&mut old, "replication").contains("role:slave")).await;
+    eventually(|| find_primary(&mut watching).1 == fleet.replica.port()).await;
+    // The sentinel does this, too, some seconds later.
+    let replica_of = ::redis::cmd("REPLICAOF").arg("127.0.0.1").arg(fleet.replica.port()).to_owned();
+    let _: () = replica_of.query(&mut raw(&fleet.primary)).unwrap();
 
     answers_again(&stores).await;
     let mut after = 0;
@@ -117,7 +121,7 @@ async fn what_is_wrong_about_sentinels_is_told_in_words() {
         (&url, Settings::default(), "`redis.master` is not set: Sentinels know Redis by a name"),
         (&url, named(NAME), "the primary at `127.0.0.1:"),
         (&nobody, named(NAME), "nothing listens there"),
-        (&sentinel.url(), Settings::default(), "is a Sentinel; write `sentinel://`"),
+        (&sentinel.url(), Settings::default(), "if it is a Sentinel, write `sentinel://`"),
     ] {
         let refused = refusal(url, settings).await;
         assert!(refused.contains(said), "{refused}");
