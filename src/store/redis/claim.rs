@@ -14,9 +14,10 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
-use crate::task::{Message, QueueName, Unreadable};
+use crate::task::{Message, QueueName};
 
 use super::connection::PATIENCE;
+use super::dead::Refused;
 use super::record::Brief;
 use super::settle::due;
 use super::{Held, Redis};
@@ -31,8 +32,7 @@ type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>);
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
     token: u64,
-    queue: QueueName,
-    message: std::result::Result<Message, Unreadable>,
+    message: Message,
 }
 
 /// Deliveries on their way to who claimed them; those that never arrive are put back.
@@ -106,7 +106,9 @@ impl Redis {
             let queues = self.in_turn(queues);
             let (next_due, first, taken, paused) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
-            let deliveries = self.admit(read(&queues, first, taken)).await?;
+            let (candidates, refused) = read(&queues, first, taken);
+            self.lay_aside(refused).await;
+            let deliveries = self.admit(candidates).await?;
             if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
                 return Ok(deliveries);
             }
@@ -179,26 +181,14 @@ impl Redis {
         }
         let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
-        for Candidate { token, queue, message } in &candidates {
-            call.arg(*token).arg(queue.as_str());
-            match message {
-                Ok(message) => {
-                    call.arg(message.id.as_str()).arg(due(message)).arg(Brief::of(message).to_text()).arg("")
-                }
-                Err(reason) => call.arg("").arg(0).arg("").arg(reason.to_string()),
-            };
+        for Candidate { token, message } in &candidates {
+            call.arg(*token).arg(message.queue.as_str());
+            call.arg(message.id.as_str()).arg(due(message)).arg(Brief::of(message).to_text());
         }
         let decisions: Vec<String> = self.connection.run(&call).await?;
         let mut deliveries = Vec::with_capacity(candidates.len());
-        for (candidate, decision) in candidates.into_iter().zip(decisions) {
-            let message = match candidate.message {
-                Ok(message) => message,
-                Err(reason) => {
-                    warn!(queue = %candidate.queue, "a message of queue `{}` cannot be read: {reason}", candidate.queue);
-                    continue;
-                }
-            };
-            let receipt = Receipt { id: message.id.clone(), token: candidate.token };
+        for (Candidate { token, message }, decision) in candidates.into_iter().zip(decisions) {
+            let receipt = Receipt { id: message.id.clone(), token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
             let delivery = Delivery { message, receipt, redelivered, deaths };
@@ -220,10 +210,14 @@ impl Redis {
     }
 }
 
-fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> Vec<Candidate> {
-    let read = |(token, (queue, envelope)): (u64, (usize, Vec<u8>))| {
+fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> (Vec<Candidate>, Vec<Refused>) {
+    let (mut candidates, mut refused) = (Vec::with_capacity(taken.len()), Vec::new());
+    for (token, (queue, envelope)) in (first..).zip(taken) {
         let queue = queues[queue].clone();
-        Candidate { token, message: Message::from_wire(queue.clone(), &envelope), queue }
-    };
-    (first..).zip(taken).map(read).collect()
+        match Message::from_wire(queue.clone(), &envelope) {
+            Ok(message) => candidates.push(Candidate { token, message }),
+            Err(why) => refused.push(Refused { token, queue, envelope, why }),
+        }
+    }
+    (candidates, refused)
 }

@@ -14,6 +14,7 @@ mod begun;
 mod changes;
 mod claim;
 mod connection;
+mod dead;
 mod idle;
 mod keys;
 mod kv;

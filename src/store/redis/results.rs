@@ -69,6 +69,11 @@ pub fn of_revocation(subject: Subject<'_>, now: Timestamp) -> String {
     of_failure(subject, State::Revoked, &revocation("revoked"), &[], Some(now))
 }
 
+/// What Celery is told of a message that cannot be run.
+pub fn of_refusal(subject: Subject<'_>, failure: &Failure, now: Timestamp) -> String {
+    of_failure(subject, State::Failure, failure, &[], Some(now))
+}
+
 fn of_failure(
     subject: Subject<'_>,
     state: State,

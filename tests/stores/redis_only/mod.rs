@@ -2,6 +2,7 @@
 
 mod away;
 mod celery;
+mod hostile;
 mod idle;
 mod leases;
 mod traces;
