@@ -175,6 +175,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How many processes died within [`SUSPECTED_FOR`] while it ran.
     pub deaths: u32,
+    /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
+    pub expired: bool,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].
@@ -320,7 +322,8 @@ pub struct DeadLetter {
     pub task: Option<String>,
     /// How many bytes the message had.
     pub size: usize,
-    /// The message as it came, or the first 64 KiB of it; `None` where that is no UTF-8.
+    /// The message as it came; of one that is larger than 64 KiB its ends, with ` ... ` between. `None` where a whole
+    /// one is no UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envelope: Option<String>,
     /// The same in base64, where it is no UTF-8.

@@ -13,7 +13,7 @@ use crate::client::{Parent, Request};
 use crate::plugin::Task;
 use crate::script::{Host, HostError, Level, Submission, TaskFacts, wait_for};
 use crate::store::{self, Attempt, Delivery, Receipt, Space};
-use crate::task::{Json, LogLine, Message, Progress, TaskId, Timestamp, to_json};
+use crate::task::{Followers, Json, LogLine, Message, Progress, TaskId, Timestamp, to_json};
 
 /// The most lines of a run's log that are kept; of more, the last one says that there were.
 const LOG_LINES: usize = 1_000;
@@ -39,6 +39,7 @@ pub struct TaskHost {
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
     children: Mutex<Vec<TaskId>>,
+    followers: OnceLock<Followers>,
 }
 
 impl TaskHost {
@@ -53,11 +54,23 @@ impl TaskHost {
             facts: OnceLock::new(),
             log: Mutex::default(),
             children: Mutex::default(),
+            followers: OnceLock::new(),
         }
     }
 
     pub fn message(&self) -> &Arc<Message> {
         &self.message
+    }
+
+    /// What its message says is to follow the task.
+    pub fn followed_by(&self, followers: Followers) {
+        // A message is read once.
+        let _ = self.followers.set(followers);
+    }
+
+    /// `None` when nothing is to follow, or the message was not read.
+    pub fn followers(&self) -> Option<&Followers> {
+        self.followers.get()
     }
 
     /// What is kept of the attempt once the script has ended.

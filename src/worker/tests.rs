@@ -1,5 +1,7 @@
 //! How a worker goes on when the store fails, tasks outstay their welcome, and things happen between two steps.
 
+mod follow_ups;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -30,6 +32,8 @@ struct Troubled {
     settlements_fail: AtomicUsize,
     /// Tasks of this name have so many deaths.
     suspected: Mutex<Option<(String, u32)>>,
+    /// By the clock of the store everything comes too late.
+    late: AtomicBool,
     /// The waits with which deliveries were put back.
     waits: Mutex<Vec<Duration>>,
     put_back: Notify,
@@ -49,6 +53,7 @@ impl Queue for Troubled {
         if let Some((name, deaths)) = &*self.suspected.lock().unwrap() {
             claimed.iter_mut().filter(|one| one.message.task == *name).for_each(|one| one.deaths = *deaths);
         }
+        claimed.iter_mut().for_each(|one| one.expired |= self.late.load(Ordering::Relaxed));
         if self.terminated.load(Ordering::Relaxed) {
             for delivery in &claimed {
                 self.inner.revoke(&delivery.receipt.id, true).await?;
@@ -140,6 +145,7 @@ impl Shop {
             terminated: AtomicBool::new(false),
             settlements_fail: AtomicUsize::new(0),
             suspected: Mutex::default(),
+            late: AtomicBool::new(false),
             waits: Mutex::default(),
             put_back: Notify::new(),
         });
@@ -223,6 +229,18 @@ async fn a_task_that_is_stopped_after_the_grace_waits_again() {
     open.await.unwrap();
 
     assert_eq!(shop.client.load(&running).await.unwrap().unwrap().state, State::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_says_what_has_expired() {
+    let mut shop = Shop::new("fn never() { kv::set(\"begun\", true) }", 1, true).await;
+    shop.trouble.late.store(true, Ordering::Relaxed);
+    let _open = shop.open();
+
+    let run = shop.ended(&shop.send("it.never").await).await;
+
+    assert_eq!((run.state, run.error.unwrap().exc_message.as_str()), (State::Revoked, "expired"));
+    assert!(shop.client.stores().kv.get(&Space::Tasks.key("begun")).await.unwrap().is_none());
 }
 
 // On one thread, so that the termination is heard before the claim is.

@@ -1,8 +1,9 @@
 //! What the tests lean on: a running umbel (`house`), a Redis of their own (`redis_server`), programs in
-//! Python (`python`).
+//! Python (`python`), and what runs beside a test (`running`).
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod house;
 pub mod python;
 pub mod redis_server;
+pub mod running;

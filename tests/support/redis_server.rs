@@ -1,4 +1,6 @@
 //! A real redis-server for one test: on a free loopback port, in a folder of its own, gone with the value.
+//!
+//! `UMBEL_TEST_REDIS` names another program than `redis-server`, such as that of another version or a Valkey.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,20 +14,30 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     folder: TempDir,
+    durable: bool,
 }
 
 impl RedisServer {
     /// Starts a server and returns as soon as it accepts connections.
     pub fn start() -> Self {
-        // Someone may take the free port before redis-server does; then it ends at once, and the next one is tried.
-        (0..10).find_map(|_| Self::try_start()).expect("redis-server starts; is it installed?")
+        Self::start_as(false)
     }
 
-    fn try_start() -> Option<Self> {
+    /// One that finds again what it had when it is started again: with an append-only file.
+    pub fn durable() -> Self {
+        Self::start_as(true)
+    }
+
+    fn start_as(durable: bool) -> Self {
+        // Someone may take the free port before redis-server does; then it ends at once, and the next one is tried.
+        (0..10).find_map(|_| Self::try_start(durable)).expect("redis-server starts; is it installed?")
+    }
+
+    fn try_start(durable: bool) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
         let folder = tempfile::tempdir().expect("a folder for redis-server");
-        let child = spawn(port, folder.path());
-        let mut server = Self { child, port, folder };
+        let child = spawn(port, folder.path(), durable);
+        let mut server = Self { child, port, folder, durable };
         server.is_up().then_some(server)
     }
 
@@ -53,15 +65,15 @@ impl RedisServer {
         Ok(lines.find(|line| line.starts_with("process_id:")).is_some_and(|line| line == ours))
     }
 
-    /// The server is gone at once, with everything in it.
+    /// The server is gone at once, with everything in it unless it is durable.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again, empty, where it was.
+    /// Starts it again where it was: empty, or with what it had when it is durable.
     pub fn start_again(&mut self) {
-        self.child = spawn(self.port, self.folder.path());
+        self.child = spawn(self.port, self.folder.path(), self.durable);
         assert!(self.is_up(), "redis-server starts again on port {}", self.port);
     }
 
@@ -77,9 +89,10 @@ impl RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &Path) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+fn spawn(port: u16, folder: &Path, durable: bool) -> Child {
+    Command::new(std::env::var("UMBEL_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned()))
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .args(["--appendonly", if durable { "yes" } else { "no" }])
         .arg("--dir")
         .arg(folder)
         .stdout(Stdio::null())

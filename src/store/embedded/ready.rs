@@ -195,7 +195,8 @@ impl Desk {
                 let now = Utc::now();
                 let receipt = self.claims.add(&message, found.seq, found.turn, redelivered, now);
                 self.was_claimed(&message.id);
-                Ok(Some(Delivery { message, receipt, redelivered, deaths: self.deaths_of(found.seq, now) }))
+                let (deaths, expired) = (self.deaths_of(found.seq, now), message.is_expired(now));
+                Ok(Some(Delivery { message, receipt, redelivered, deaths, expired }))
             }
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
                 tracing::error!(seq = found.seq, %error, "a row of the store is no message; it is left where it is");

@@ -1,14 +1,15 @@
 -- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
--- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), brief.
--- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' (to be settled as such) or
--- 'gone'.
+-- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), from when
+-- on it may no longer start (ms, 0 for never), brief.
+-- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' or
+-- 'expired' (to be settled as such), or 'gone'.
 
 local worker, suspected_for = ARGV[1], tonumber(ARGV[2])
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 
 local tokens, runs = {}, {}
-for i = 3, #ARGV, 5 do
+for i = 3, #ARGV, 6 do
   tokens[#tokens + 1] = ARGV[i]
   runs[#runs + 1] = run_of(ARGV[i + 2])
 end
@@ -16,7 +17,7 @@ local held = are_held(tokens)
 local all_known = redis.call('EXISTS', unpack(runs)) == #runs
 local begun = {}
 
-local function decide(n, token, queue, id, due, brief)
+local function decide(n, token, queue, id, due, expires, brief)
   if not held[n] then return 'gone' end
   local claimed = claimed_of(queue)
   local function drop()
@@ -35,6 +36,7 @@ local function decide(n, token, queue, id, due, brief)
     redis.call('ZREM', REVOKED, id)
     return drop()
   end
+  if expires > 0 and expires <= now then return 'expired' end
   if due > now then
     -- A Celery client pushes a task with an eta as any other; it waits here, not in a worker.
     local kept = redis.call('HGET', claimed, token)
@@ -55,9 +57,9 @@ end
 
 local answers = {}
 for n = 1, #tokens do
-  local at = 5 * n - 2
-  local token, queue, id, due, brief = unpack(ARGV, at, at + 4)
-  answers[n] = decide(n, token, queue, id, tonumber(due), brief)
+  local at = 6 * n - 3
+  local token, queue, id, due, expires, brief = unpack(ARGV, at, at + 5)
+  answers[n] = decide(n, token, queue, id, tonumber(due), tonumber(expires), brief)
 end
 if #begun > 0 then redis.call('ZREM', ENDED, unpack(begun)) end -- its sender sent twice what has ended
 return answers

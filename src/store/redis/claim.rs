@@ -16,18 +16,22 @@ use tracing::warn;
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
 use crate::task::{Message, QueueName};
 
+use super::Redis;
 use super::connection::PATIENCE;
 use super::dead::Refused;
+use super::hands::Held;
 use super::record::Brief;
-use super::settle::due;
-use super::{Held, Redis};
+use super::settle::{due, due_ms, expires, expires_ms};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
 
-/// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, and the
-/// queues that are paused.
-type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>);
+/// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
+/// queues that are paused, the time in ms, and 1 when ids have to be looked at.
+type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8);
+
+/// A message that may start, and what its record is to say of it where nothing is written down yet.
+type Claimed = (Delivery, Option<Arc<str>>);
 
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
@@ -38,11 +42,11 @@ struct Candidate {
 /// Deliveries on their way to who claimed them; those that never arrive are put back.
 struct Found {
     store: Arc<Redis>,
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<Claimed>,
 }
 
 impl Found {
-    fn accept(mut self) -> Vec<Delivery> {
+    fn accept(mut self) -> Vec<Claimed> {
         std::mem::take(&mut self.deliveries)
     }
 }
@@ -53,6 +57,7 @@ impl Drop for Found {
         // Where this fails, or no runtime is left, they come back with the end of their lease.
         if let (false, Ok(runtime)) = (unheard.is_empty(), Handle::try_current()) {
             let store = self.store.clone();
+            let unheard = unheard.into_iter().map(|(delivery, _)| delivery).collect();
             runtime.spawn(async move { store.put_back(unheard, Duration::ZERO).await });
         }
     }
@@ -78,12 +83,14 @@ impl Redis {
             let _ = answer.send(found.map(|deliveries| Found { store, deliveries }));
         });
         let found = answered.await.map_err(|_| Error::from(anyhow!("the store is closed")))??;
-        let deliveries = found.accept();
-        let mut held = self.held.lock().expect("no one panics while holding the receipts");
-        held.extend(deliveries.iter().map(|Delivery { receipt, redelivered, .. }| {
-            (receipt.token, Held { receipt: receipt.clone(), redelivered: *redelivered })
-        }));
-        drop(held);
+        let mut deliveries = Vec::new();
+        let held = found.accept().into_iter().map(|(delivery, brief)| {
+            let Delivery { message, receipt, redelivered, .. } = &delivery;
+            let (receipt, queue, redelivered) = (receipt.clone(), message.queue.clone(), *redelivered);
+            deliveries.push(delivery);
+            Held { receipt, queue, redelivered, brief, begun: false }
+        });
+        self.hands.take(held);
         Ok(deliveries)
     }
 
@@ -93,7 +100,7 @@ impl Redis {
         most: usize,
         patience: Duration,
         caller: &mut oneshot::Sender<Result<Found>>,
-    ) -> Result<Vec<Delivery>> {
+    ) -> Result<Vec<Claimed>> {
         if most == 0 || queues.is_empty() {
             let _ = timeout(patience, caller.closed()).await;
             return Ok(Vec::new());
@@ -104,11 +111,14 @@ impl Redis {
             earlier.mark_unchanged();
             let left = end.saturating_duration_since(Instant::now());
             let queues = self.in_turn(queues);
-            let (next_due, first, taken, paused) = self.take(&queues, most, !left.is_zero()).await?;
+            let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
             let (candidates, refused) = read(&queues, first, taken);
             self.lay_aside(refused).await;
-            let deliveries = self.admit(candidates).await?;
+            let deliveries = match startable(candidates, now, any_known == 1) {
+                Ok(deliveries) => deliveries,
+                Err(candidates) => self.admit(candidates).await?,
+            };
             if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
                 return Ok(deliveries);
             }
@@ -147,7 +157,7 @@ impl Redis {
             }
             let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
             // A Redis that stood still grants what nobody waits for any more.
-            if let Err(Ok((_, first, taken, _))) = answer.send(taken) {
+            if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
                 store.give_up(&queues, first, &taken).await;
             }
         });
@@ -175,15 +185,13 @@ impl Redis {
         u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX >> 12)
     }
 
-    async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Delivery>> {
-        if candidates.is_empty() {
-            return Ok(Vec::new());
-        }
+    // Where a decision takes more than the message itself: a script makes it, and writes down who runs what.
+    async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Claimed>> {
         let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
         for Candidate { token, message } in &candidates {
-            call.arg(*token).arg(message.queue.as_str());
-            call.arg(message.id.as_str()).arg(due(message)).arg(Brief::of(message).to_text());
+            call.arg(*token).arg(message.queue.as_str()).arg(message.id.as_str());
+            call.arg(due(message)).arg(expires(message)).arg(Brief::of(message).to_text());
         }
         let decisions: Vec<String> = self.connection.run(&call).await?;
         let mut deliveries = Vec::with_capacity(candidates.len());
@@ -191,9 +199,9 @@ impl Redis {
             let receipt = Receipt { id: message.id.clone(), token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths };
+            let delivery = Delivery { message, receipt, redelivered, deaths, expired: decision == "expired" };
             match decision {
-                "start" | "again" => deliveries.push(delivery),
+                "start" | "again" | "expired" => deliveries.push((delivery, None)),
                 "revoked" => self.settle_revoked(delivery).await,
                 _ => {}
             }
@@ -210,13 +218,32 @@ impl Redis {
     }
 }
 
+// Of all of them, when nothing speaks against any: what a script would have to look for is not there, and each is due.
+fn startable(
+    candidates: Vec<Candidate>,
+    now: i64,
+    any_known: bool,
+) -> std::result::Result<Vec<Claimed>, Vec<Candidate>> {
+    let starts = |candidate: &Candidate| !any_known && due_ms(&candidate.message) <= now;
+    if !candidates.iter().all(starts) {
+        return Err(candidates);
+    }
+    let claimed = candidates.into_iter().map(|Candidate { token, message }| {
+        let brief = Brief::of(&message).to_text().into();
+        let receipt = Receipt { id: message.id.clone(), token };
+        let expired = (1..=now).contains(&expires_ms(&message));
+        (Delivery { message, receipt, redelivered: false, deaths: 0, expired }, Some(brief))
+    });
+    Ok(claimed.collect())
+}
+
 fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> (Vec<Candidate>, Vec<Refused>) {
     let (mut candidates, mut refused) = (Vec::with_capacity(taken.len()), Vec::new());
     for (token, (queue, envelope)) in (first..).zip(taken) {
         let queue = queues[queue].clone();
         match Message::from_wire(queue.clone(), &envelope) {
             Ok(message) => candidates.push(Candidate { token, message }),
-            Err(why) => refused.push(Refused { token, queue, envelope, why }),
+            Err(why) => refused.push(Refused::new(token, queue, envelope, why)),
         }
     }
     (candidates, refused)

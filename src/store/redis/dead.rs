@@ -1,7 +1,8 @@
 //! Messages that cannot be run: they are laid aside as they came, and who waits for one is answered.
 //!
-//! The message itself goes no second time through a script: what is kept of it is written here. A large one is kept
-//! as its beginning, so that what somebody sent by mistake is not in Redis twice.
+//! The message itself goes no second time through a script: what is kept of it is written here, and of a large one only
+//! its ends are, so that what somebody sent by mistake is not in Redis twice. One that is larger than any message never
+//! leaves Redis: the script that claims hands over its ends.
 
 use anyhow::anyhow;
 use base64::Engine as _;
@@ -17,15 +18,23 @@ use super::Redis;
 use super::record::{Brief, Ended};
 use super::results::{self, Subject};
 
-/// The most that is kept of a message, in bytes; of a larger one it is the beginning.
+/// The most that is kept of a message, in bytes; of a larger one it is half of that from each end.
 const MAX_KEPT: usize = 64 << 10;
 
 /// A claimed message that is no message we can run.
 pub struct Refused {
     pub token: u64,
     pub queue: QueueName,
-    pub envelope: Vec<u8>,
     pub why: Unreadable,
+    size: usize,
+    envelope: Kept,
+}
+
+/// What is kept of an envelope.
+enum Kept {
+    Whole(Vec<u8>),
+    /// Both its ends.
+    Cut(Vec<u8>),
 }
 
 /// A letter as it lies in Redis.
@@ -49,15 +58,15 @@ struct Letter {
 
 impl Letter {
     fn of(refused: &Refused) -> Self {
-        let Refused { queue, envelope, why, .. } = refused;
-        let (text, bytes) = kept(envelope);
+        let Refused { queue, size, envelope, why, .. } = refused;
+        let (text, bytes) = envelope.shown();
         Self {
             at: 0,
             queue: queue.clone(),
             reason: why.to_string(),
             id: why.known.as_ref().map(|known| known.id.clone()),
             task: why.known.as_ref().and_then(|known| known.task.clone()),
-            size: envelope.len(),
+            size: *size,
             envelope: text,
             envelope_base64: bytes,
         }
@@ -70,16 +79,43 @@ impl Letter {
     }
 }
 
-// As text where it is some, else in base64: what was sent can be had back byte for byte.
-fn kept(envelope: &[u8]) -> (Option<String>, Option<String>) {
-    let beginning = &envelope[..envelope.len().min(MAX_KEPT)];
-    match std::str::from_utf8(beginning) {
-        Ok(text) => (Some(text.to_owned()), None),
-        // Cut within a letter.
-        Err(error) if envelope.len() > MAX_KEPT && error.error_len().is_none() => {
-            (Some(String::from_utf8_lossy(&beginning[..error.valid_up_to()]).into_owned()), None)
+impl Refused {
+    pub fn new(token: u64, queue: QueueName, envelope: Vec<u8>, why: Unreadable) -> Self {
+        match cut(&envelope) {
+            Some((size, ends)) => {
+                Self { token, queue, size, why: Unreadable::oversized(ends), envelope: Kept::Cut(ends.to_vec()) }
+            }
+            None => Self { token, queue, size: envelope.len(), why, envelope: Kept::of(envelope) },
         }
-        Err(_) => (None, Some(BASE64.encode(beginning))),
+    }
+}
+
+/// The size and the ends of a message that was too large to be handed over, as `claim.lua` tells them.
+fn cut(envelope: &[u8]) -> Option<(usize, &[u8])> {
+    let told = envelope.strip_prefix(b"\0cut ")?;
+    let end = told.iter().position(|byte| *byte == b' ')?;
+    let size = std::str::from_utf8(&told[..end]).ok()?.parse().ok()?;
+    Some((size, &told[end + 1..]))
+}
+
+impl Kept {
+    fn of(envelope: Vec<u8>) -> Self {
+        if envelope.len() <= MAX_KEPT {
+            return Self::Whole(envelope);
+        }
+        let (head, tail) = (&envelope[..MAX_KEPT / 2], &envelope[envelope.len() - MAX_KEPT / 2..]);
+        Self::Cut([head, b" ... ", tail].concat())
+    }
+
+    /// As text, or in base64 what is whole and no text: that can be had back byte for byte.
+    fn shown(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Cut(ends) => (Some(String::from_utf8_lossy(ends).into_owned()), None),
+            Self::Whole(envelope) => match std::str::from_utf8(envelope) {
+                Ok(text) => (Some(text.to_owned()), None),
+                Err(_) => (None, Some(BASE64.encode(envelope))),
+            },
+        }
     }
 }
 
@@ -132,16 +168,39 @@ fn answer(why: &Unreadable) -> [String; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::{MAX_WIRE, Message};
+
+    fn shown(envelope: impl AsRef<[u8]>) -> (Option<String>, Option<String>) {
+        Kept::of(envelope.as_ref().to_vec()).shown()
+    }
 
     #[test]
-    fn a_small_message_is_kept_whole_and_of_a_large_one_its_beginning() {
-        assert_eq!(kept("한".as_bytes()), (Some("한".to_owned()), None));
-        assert_eq!(kept(b"\xff\x00"), (None, Some("/wA=".to_owned())));
-        assert_eq!(kept(b""), (Some(String::new()), None));
+    fn a_small_message_is_kept_whole_and_of_a_large_one_its_ends() {
+        assert_eq!(shown("한"), (Some("한".to_owned()), None));
+        assert_eq!(shown(b"\xff\x00"), (None, Some("/wA=".to_owned())));
+        assert_eq!(shown(""), (Some(String::new()), None));
 
-        // A letter of three bytes does not end where it is cut.
-        let (text, bytes) = kept("한".repeat(MAX_KEPT).as_bytes());
-        assert_eq!((text.unwrap().len(), bytes), (MAX_KEPT / 3 * 3, None));
-        assert_eq!(kept(&vec![0xff; MAX_KEPT + 1]).1.unwrap().len(), MAX_KEPT.div_ceil(3) * 4);
+        let (text, bytes) = shown(format!("a{}z", "한".repeat(MAX_KEPT)));
+        let text = text.unwrap();
+        assert!(text.starts_with("a한") && text.ends_with("한z") && text.contains(" ... ") && bytes.is_none());
+        assert!(text.len() < MAX_KEPT + 20, "{}", text.len());
+    }
+
+    #[test]
+    fn what_the_script_cut_is_told_by_its_ends() {
+        let why = || Message::from_wire(QueueName::default(), b"").unwrap_err();
+        let told =
+            [b"\0cut 100000000 {\"body\": \"AA".as_slice(), b" ... AA\", \"headers\": {\"id\": \"i\"}, "].concat();
+
+        let refused = Refused::new(1, QueueName::default(), told, why());
+
+        assert_eq!(
+            (refused.size, refused.why.to_string()),
+            (100_000_000, format!("it is larger than {MAX_WIRE} bytes"))
+        );
+        assert_eq!(refused.why.known.as_ref().unwrap().id.as_str(), "i");
+        assert!(refused.envelope.shown().0.unwrap().starts_with("{\"body\""));
+        let script = include_str!("claim.lua");
+        assert!(script.contains(&format!("local MAX_WIRE, END = {MAX_WIRE}, {}", MAX_KEPT / 2)));
     }
 }

@@ -10,11 +10,11 @@
 //! is `Error::Away` soon, and the connections heal by themselves. A call that ended so may have been done: a push that
 //! is repeated may then meet its own ids, a settlement its own end.
 
-mod begun;
 mod changes;
 mod claim;
 mod connection;
 mod dead;
+mod hands;
 mod idle;
 mod keys;
 mod kv;
@@ -31,16 +31,15 @@ mod sources;
 mod subscriber;
 mod ticks;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
 
-use crate::store::{Receipt, Result, Settings, Stores};
+use crate::store::{Result, Settings, Stores};
 
-use begun::Begun;
 use connection::Connection;
+use hands::Hands;
 use idle::Idle;
 use settle::Settler;
 use subscriber::Subscriber;
@@ -49,7 +48,8 @@ use subscriber::Subscriber;
 struct Redis {
     connection: Connection,
     idle: Idle,
-    begun: Begun,
+    /// What this process has claimed and neither settled nor put back: the leases that `keep_alive` renews.
+    hands: Hands,
     settler: Settler,
     subscriber: Subscriber,
     settings: Settings,
@@ -57,15 +57,6 @@ struct Redis {
     process: String,
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
-    /// What this process has claimed and neither settled nor put back: the leases that `keep_alive` renews.
-    held: Mutex<HashMap<u64, Held>>,
-}
-
-/// A delivery in the hands of this process.
-struct Held {
-    receipt: Receipt,
-    /// Its process died before, perhaps because of it.
-    redelivered: bool,
 }
 
 /// Opens the store at `url`: `redis://[USER:PASSWORD@]HOST[:PORT]/DB`, or `unix://` and `redis+unix://` with a path.
@@ -77,12 +68,11 @@ pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
     check_version(&connection).await?;
     let store = Arc::new(Redis {
         idle: Idle::new(connection.clone()),
-        begun: Begun::start(connection.clone()),
+        hands: Hands::start(connection.clone(), settings.worker.clone()),
         settler: Settler::start(connection.clone(), &settings),
         subscriber: Subscriber::start(connection.clone()).await?,
         process: uuid::Uuid::new_v4().simple().to_string(),
         turn: AtomicUsize::new(0),
-        held: Mutex::default(),
         connection,
         settings,
     });

@@ -196,6 +196,7 @@ mod tests {
                 message,
                 redelivered: false,
                 deaths: 0,
+                expired: false,
             },
             ending,
             attempt: Attempt {
@@ -274,6 +275,7 @@ mod tests {
                 message,
                 redelivered: false,
                 deaths: 0,
+                expired: false,
             },
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },

@@ -69,7 +69,6 @@ impl Headers {
 
     /// The hard and the soft limit; one that is no time to wait is none.
     pub fn limits(&self) -> (Option<Duration>, Option<Duration>) {
-        let seconds = |number: f64| Duration::try_from_secs_f64(number).ok();
         let (hard, soft) = self.timelimit.unwrap_or_default();
         (hard.and_then(seconds), soft.and_then(seconds))
     }
@@ -78,6 +77,11 @@ impl Headers {
 // An array would pass for the fields in their order.
 fn by_type<T: serde::de::DeserializeOwned>(raw: &RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+/// So many seconds as a time to wait; `None` when they are none.
+pub(in crate::task) fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number).ok()
 }
 
 fn required<T>(fields: &Fields, name: &'static str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Defect> {

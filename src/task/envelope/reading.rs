@@ -7,10 +7,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body::{self, GZIP};
+use super::fields::Fields;
 use super::headers::{Headers, Properties};
 use super::unreadable::{Defect, Known, Unreadable};
 use super::{Foreign, protocol_1};
-use crate::task::{Json, Message, Priority, QueueName, TaskId, to_json};
+use crate::task::{Json, MAX_WIRE, Message, Priority, QueueName, TaskId, to_json};
+
+/// How much of each end of a message is looked at that is too large.
+const END: usize = 32 << 10;
 
 const JSON: &str = "application/json";
 
@@ -34,7 +38,21 @@ impl Message {
     /// A body is read by who runs it. One that is too large, in no known encoding, or of protocol 1 and not to be read
     /// is refused here.
     pub fn from_wire(queue: QueueName, wire: &[u8]) -> Result<Self, Unreadable> {
+        if wire.len() > MAX_WIRE {
+            let [head, tail] = [&wire[..END], &wire[wire.len() - END..]];
+            return Err(Unreadable::oversized(&[head, tail].concat()));
+        }
         read(queue, wire).map_err(|why| Unreadable { why, known: Known::search(wire).map(Box::new) })
+    }
+
+    /// The name under which its sender wants it shown; `None` for its own.
+    pub fn shadow(&self) -> Option<String> {
+        self.foreign.as_ref().and_then(|foreign| text(&foreign.headers, "shadow"))
+    }
+
+    /// What its sender named this sending of it; `None` for a message of ours that was in no Redis yet.
+    pub(in crate::task) fn delivery_tag(&self) -> Option<String> {
+        self.foreign.as_ref().and_then(|foreign| text(&foreign.properties, "delivery_tag"))
     }
 
     /// The body as JSON text, decompressed where the envelope says so.
@@ -51,6 +69,11 @@ impl Message {
             Some(_) => body::decompress(&self.body).map(Cow::Owned),
         }
     }
+}
+
+// `None` where there is no such text, or an empty one.
+fn text(json: &RawValue, name: &str) -> Option<String> {
+    Fields::read(json.get()).ok()?.get(name).filter(|text: &String| !text.is_empty())
 }
 
 fn read(queue: QueueName, wire: &[u8]) -> Result<Message, Defect> {

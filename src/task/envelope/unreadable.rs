@@ -1,9 +1,11 @@
 //! What is no message that we can run: why, and who waits for it all the same.
 
+use serde::Deserialize;
+
 use super::body::{self, GZIP};
 use super::fields::Fields;
 use super::protocol_1;
-use crate::task::{Failure, MAX_BODY, TaskId};
+use crate::task::{Failure, MAX_BODY, MAX_WIRE, TaskId};
 
 /// How much of a value that cannot be read is shown, in bytes.
 const MAX_SHOWN: usize = 100;
@@ -52,6 +54,16 @@ pub enum Defect {
     Inflate(std::io::Error),
     #[error("its body is larger than {MAX_BODY} bytes")]
     TooLarge,
+    #[error("it is larger than {MAX_WIRE} bytes")]
+    Oversized,
+}
+
+impl Unreadable {
+    /// A message that is too large to be looked at whole. Its ends tell whose it is: kombu writes the headers behind the
+    /// body, others before it.
+    pub fn oversized(ends: &[u8]) -> Self {
+        Self { why: Defect::Oversized, known: Known::glimpse(ends).map(Box::new) }
+    }
 }
 
 impl Defect {
@@ -79,6 +91,13 @@ impl Known {
         let envelope = Fields::read(&String::from_utf8_lossy(wire)).ok()?;
         let headers = envelope.raw("headers").and_then(|headers| Fields::read(headers.get()).ok()).unwrap_or_default();
         Self::of(&headers).or_else(|| Self::of(&protocol_1::fields(&body::of(&envelope)?).ok()?))
+    }
+
+    fn glimpse(ends: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(ends);
+        let (_, rest) = text.split_once("\"headers\"")?;
+        let mut headers = serde_json::Deserializer::from_str(rest.trim_start().strip_prefix(':')?);
+        Self::of(&Fields::deserialize(&mut headers).ok()?)
     }
 
     fn of(fields: &Fields) -> Option<Self> {

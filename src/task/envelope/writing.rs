@@ -9,14 +9,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::Utc;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::times;
-use crate::task::{Message, to_json};
+use super::{Foreign, times};
+use crate::task::{Json, Message, to_json};
 
 /// The most of the arguments that `argsrepr` shows, in bytes: the body has them whole.
 const MAX_REPR: usize = 1024;
+
+/// A header of ours, which stands only where the sender decided it.
+const MAX_RETRIES: &str = "umbel_max_retries";
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -48,22 +51,52 @@ impl Message {
             Some(foreign) => Fields::read(foreign.headers.get()).unwrap_or_default(),
             None => self.own_headers(),
         };
-        headers.put("task", &self.task);
-        headers.put("id", &self.id);
-        headers.put("retries", &self.retries);
-        headers.put_known("eta", self.eta.map(times::show));
-        headers.put_known("expires", self.expires.map(times::show));
-        headers.put_known("group", self.group_id.as_ref());
-        headers.put_known("group_index", self.group_index);
-        headers.put_known("root_id", self.root_id.as_ref());
-        headers.put_known("parent_id", self.parent_id.as_ref());
-        headers.put_known("origin", self.origin.as_ref());
-        headers.put_known("ignore_result", self.ignore_result);
-        headers.put("timelimit", &[self.time_limit.map(seconds), self.soft_time_limit.map(seconds)]);
-        if let Some(max) = self.max_retries {
-            headers.put("umbel_max_retries", &max);
+        for (name, value) in self.columns() {
+            if value.is_some() || name != MAX_RETRIES {
+                headers.put_known(name, value);
+            }
         }
         headers
+    }
+
+    // What is `None` says nothing, and leaves what somebody else wrote there.
+    fn columns(&self) -> [(&'static str, Option<Json>); 13] {
+        let limits = [self.time_limit, self.soft_time_limit].map(|limit| limit.map(seconds));
+        [
+            ("task", Some(to_json(&self.task))),
+            ("id", Some(to_json(&self.id))),
+            ("retries", Some(to_json(&self.retries))),
+            ("timelimit", Some(to_json(&limits))),
+            ("eta", known(self.eta.map(times::show))),
+            ("expires", known(self.expires.map(times::show))),
+            ("group", known(self.group_id.as_ref())),
+            ("group_index", known(self.group_index)),
+            ("root_id", known(self.root_id.as_ref())),
+            ("parent_id", known(self.parent_id.as_ref())),
+            ("origin", known(self.origin.as_ref())),
+            ("ignore_result", known(self.ignore_result)),
+            (MAX_RETRIES, known(self.max_retries)),
+        ]
+    }
+
+    /// The same with `more` among its headers, of which those that are columns of ours do not count.
+    pub(in crate::task) fn with_headers(self, more: Map<String, Value>) -> Self {
+        let columns = self.columns();
+        let mut more =
+            more.into_iter().filter(|(name, _)| !columns.iter().any(|(column, _)| column == name)).peekable();
+        if more.peek().is_none() {
+            return self;
+        }
+        let mut headers = self.headers();
+        more.for_each(|(name, value)| headers.put(&name, &value));
+        let (mut properties, mut content) = (to_json(&Map::new()), ("application/json", "utf-8"));
+        if let Some(foreign) = &self.foreign {
+            properties = foreign.properties.clone();
+            content = (&foreign.content_type, &foreign.content_encoding);
+        }
+        let (content_type, content_encoding) = (content.0.to_owned(), content.1.to_owned());
+        let foreign = Foreign { headers: to_json(&headers), properties, content_type, content_encoding };
+        Self { foreign: Some(Box::new(foreign)), ..self }
     }
 
     // What Celery's own client writes besides our columns.
@@ -112,6 +145,10 @@ impl Message {
 
 fn excerpt(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_REPR)]
+}
+
+fn known(value: Option<impl Serialize>) -> Option<Json> {
+    value.map(|value| to_json(&value))
 }
 
 // Celery writes whole seconds as integers.

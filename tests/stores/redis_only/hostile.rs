@@ -143,6 +143,14 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, Becomes)> {
     ]
 }
 
+// A busy machine may need longer for 100 MB than a claim waits; what Redis grants then is given back.
+async fn claim_patiently(stores: &Stores) -> Vec<umbel::store::Delivery> {
+    match stores.queue.claim(&celery(), 10, PATIENCE).await {
+        Err(Error::Away { .. }) => Vec::new(),
+        claimed => claimed.unwrap(),
+    }
+}
+
 async fn newest_letter(stores: &Stores) -> DeadLetter {
     stores.queue.read_dead_letters(1).await.unwrap().pop().expect("a dead letter")
 }
@@ -157,7 +165,7 @@ async fn a_hostile_message_is_answered_or_laid_aside_and_stops_nobody() {
 
         let mut claimed = Vec::new();
         while !ids(&claimed).contains(&"good".to_owned()) {
-            claimed.extend(claim(&stores, 10).await);
+            claimed.extend(claim_patiently(&stores).await);
         }
 
         let told: Option<String> = raw.get("celery-task-meta-bad").unwrap();
@@ -195,7 +203,9 @@ async fn a_hostile_message_is_answered_or_laid_aside_and_stops_nobody() {
             let kept = letter
                 .envelope
                 .map_or_else(|| BASE64.decode(letter.envelope_base64.unwrap()).unwrap(), String::into_bytes);
-            assert!(wire.starts_with(&kept) && (kept == wire || kept.len() > 65_000), "{name}: {} bytes", kept.len());
+            let end = 32 << 10;
+            let ends = |wire: &[u8]| [&wire[..end], &b" ... "[..], &wire[wire.len() - end..]].concat();
+            assert!(kept == if wire.len() > 2 * end { ends(&wire) } else { wire.clone() }, "{name}");
         }
         for delivery in claimed {
             assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored, "{name}");
