@@ -12,7 +12,7 @@ use super::purge::From;
 use super::ready::Claimer;
 use super::writer::Command;
 use crate::store::{
-    Delivery, Depth, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
+    DeadLetter, Delivery, Depth, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
 };
 use crate::task::{Message, QueueName, TaskId};
 
@@ -110,6 +110,10 @@ impl Queue for Embedded {
     // Every row was a message when it was stored.
     async fn dead_letters(&self) -> Result<u64> {
         Ok(0)
+    }
+
+    async fn read_dead_letters(&self, _most: usize) -> Result<Vec<DeadLetter>> {
+        Ok(Vec::new())
     }
 
     async fn ping(&self) -> Result<()> {

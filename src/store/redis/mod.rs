@@ -14,6 +14,7 @@ mod address;
 mod changes;
 mod claim;
 mod connection;
+mod dead;
 mod dialer;
 mod fault;
 mod hands;

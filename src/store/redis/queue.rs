@@ -9,8 +9,8 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use crate::store::{
-    DEATHS, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, SUSPECTED_FOR,
-    Settled, Settlement, Tick, poisoned, recovered, worker_lost,
+    DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
+    SUSPECTED_FOR, Settled, Settlement, Tick, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
@@ -228,6 +228,10 @@ impl Queue for Arc<Redis> {
 
     async fn dead_letters(&self) -> Result<u64> {
         self.connection.ask(redis::cmd("LLEN").arg(self.connection.keys().dead())).await
+    }
+
+    async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        self.letters(most).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -92,6 +92,11 @@ fn number(number: f64) -> Value {
     if whole as f64 == number { json!(whole) } else { json!(number) }
 }
 
+/// What Celery is told of a message that cannot be run.
+pub fn of_refusal(subject: Subject<'_>, failure: &Failure, now: Timestamp) -> String {
+    of_failure(subject, State::Failure, failure, &[], Some(now))
+}
+
 fn of_failure(
     subject: Subject<'_>,
     state: State,

@@ -82,25 +82,6 @@ async fn an_eta_of_celery_waits_in_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_goes_to_the_dead_letters() {
-    let (_server, stores, mut raw) = open().await;
-    lpush(&mut raw, "celery", "no message");
-    lpush(&mut raw, "celery", captured("pub-26-protocol1"));
-    let _: u64 = raw.lpush("celery", &b"\xff\xfe"[..]).unwrap();
-    push(&stores, messages(&["m1"])).await;
-
-    assert_eq!(ids(&claim(&stores, 10).await), ["m1"]);
-
-    assert_eq!(stores.queue.dead_letters().await.unwrap(), 3);
-    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().claimed, 1);
-    let letters: Vec<Vec<u8>> = raw.lrange("umbel:dead", 0, -1).unwrap();
-    let first: Value = serde_json::from_slice(&letters[2]).unwrap();
-    assert_eq!((&first["envelope"], &first["queue"]), (&json!("no message"), &json!("celery")));
-    assert!(first["reason"].as_str().unwrap().contains("kombu's JSON"), "{first}");
-    assert_nothing_comes(&stores).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_celery_bound_is_listed() {
     let (_server, stores, mut raw) = open().await;
     let _: u64 = raw.sadd("_kombu.binding.celery", "celery\u{6}\u{16}\u{6}\u{16}celery").unwrap();

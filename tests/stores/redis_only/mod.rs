@@ -3,6 +3,7 @@
 mod away;
 mod celery;
 mod doors;
+mod hostile;
 mod idle;
 mod leases;
 mod marks;
