@@ -34,7 +34,7 @@ pub(super) struct Listing {
 #[derive(Serialize)]
 pub(super) struct Purged {
     name: QueueName,
-    /// How many tasks were removed.
+    /// How many tasks were revoked.
     purged: u64,
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn resume(State(door): Shared, Part(name): Part) -> Result<Json
 
 #[utoipa::path(
     post, path = "/api/queues/{name}/purge", tag = "queues", operation_id = "purge_queue",
-    description = "Removes everything that waits there; what runs goes on.",
+    description = "Revokes everything that waits there, as `purged`; what runs goes on.",
     params(("name" = String, Path, description = "The name of the queue")),
     responses((status = 200, description = "How many tasks were removed", body = ref("#/components/schemas/Purged"))),
 )]

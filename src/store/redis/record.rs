@@ -88,8 +88,9 @@ impl Ended {
         }
     }
 
-    pub fn of_revocation(now: Timestamp) -> Self {
-        Self { finished_at: Some(now), error: Some(results::revocation("revoked")), ..Self::default() }
+    /// Of a task that did not start, for this reason.
+    pub fn of_revocation(reason: &str, now: Timestamp) -> Self {
+        Self { finished_at: Some(now), error: Some(results::revocation(reason)), ..Self::default() }
     }
 }
 
