@@ -194,7 +194,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Purge(purging) => operate::purge(purging, || settings(None), json),
         Command::Pause(pausing) => operate::pause(pausing, true, || settings(None), json),
         Command::Resume(pausing) => operate::pause(pausing, false, || settings(None), json),
-        Command::Schedules(looking) => schedules::run(&looking, &dir, json),
+        Command::Schedules(looking) => schedules::run(&looking, &dir, || settings(None), json),
         Command::Check(checking) => check::run(&checking, &dir, Settings::check(&dir, &flags(None)), json),
         Command::Backup { file } => backup::run(&settings(None)?, &file, json),
         Command::Config { listen } => config::run(&dir, &flags(listen), json),
