@@ -96,12 +96,14 @@ fn shown(task: &Task) -> Shown<'_> {
     }
 }
 
-// In the form in which a script declares them.
+// In the form in which a script declares them; a time is no longer than its plugin allows.
 fn options(options: &Options) -> Value {
+    let most = options.caps.time_limit;
+    let time_limit = options.time_limit.map(|declared| most.map_or(declared, |most| most.min(declared)));
     json!({
         "queue": options.queue,
         "priority": options.priority,
-        "time_limit": options.time_limit.map(show_duration),
+        "time_limit": time_limit.map(show_duration),
         "soft_time_limit": options.soft_time_limit.map(show_duration),
         "ignore_result": options.ignore_result,
         "max_retries": options.max_retries,

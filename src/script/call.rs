@@ -45,8 +45,9 @@ fn ended(ending: Ending, done: Result<Json, Failure>, limits: &Limits) -> Option
             over(Failure::new("billiard.exceptions", "TimeLimitExceeded", message))
         }
         Ending::OutOfMemory => {
+            let place = if limits.of_plugin { "its plugin's plugin.toml" } else { "umbel.toml" };
             let message = format!(
-                "the memory limit of {} was exceeded; `memory` under `[limits]` in umbel.toml raises it",
+                "the memory limit of {} was exceeded; `memory` under `[limits]` in {place} raises it",
                 limits.memory
             );
             over(Failure::builtin("MemoryError", message))
