@@ -17,6 +17,7 @@ mod bundle;
 mod catalog;
 mod declared;
 mod difference;
+mod handlers;
 mod loader;
 mod manifest;
 mod path;
