@@ -63,10 +63,7 @@ pub(super) async fn one(State(door): Shared, Part(name): Part) -> Result<Json<Va
     let catalog = door.client.catalogs().current();
     match catalog.task(&name) {
         Some(task) => Ok(Json(json!(shown(task)))),
-        None => {
-            let nearest = catalog.nearest(&name).map(str::to_owned);
-            Err(SubmitError::UnknownTask { name, nearest }.into())
-        }
+        None => Err(SubmitError::unknown(name, &catalog).into()),
     }
 }
 

@@ -29,5 +29,5 @@ mod tests;
 mod tree;
 
 pub use arguments::ArgumentError;
-pub use catalog::{Catalog, Catalogs, Consumer, Plugin, Task};
+pub use catalog::{Catalog, Catalogs, Consumer, Plugin, Task, module_of};
 pub use loader::Loader;
