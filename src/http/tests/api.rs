@@ -216,6 +216,7 @@ async fn queues_are_looked_at_paused_and_purged() {
     let io = |ready, delayed, paused| json!({ "name": "io", "ready": ready, "delayed": delayed, "claimed": 0, "paused": paused });
     assert_eq!((paused.status, &paused.json), (200, &io(1, 1, true)));
     assert_eq!((later.status, &later.json["paused"]), (200, &json!(true)));
+    assert_eq!(later.json["note"], "no task or message names this queue yet");
     let names: Vec<&Value> = all["queues"].as_array().unwrap().iter().map(|queue| &queue["name"]).collect();
     assert_eq!(names, ["celery", "io", "later"]);
     assert_eq!(all["dead_letters"], 0);
