@@ -165,7 +165,8 @@ impl Record {
             task: self.brief.task,
             args: self.brief.args,
             kwargs: self.brief.kwargs,
-            parent_id: self.brief.parent_id,
+            // On Celery's wire a retry is its own parent.
+            parent_id: self.brief.parent_id.filter(|parent| parent != id),
             root_id: self.brief.root_id,
         })
     }
