@@ -113,3 +113,22 @@ fn options(options: &Options) -> Value {
         "expires": options.expires.map(show_duration),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::task::Caps;
+
+    #[test]
+    fn a_time_is_shown_that_the_plugin_allows() {
+        let shown = |declared, most: Option<u64>| {
+            let caps = Caps { time_limit: most.map(Duration::from_secs), memory: None };
+            let time_limit = Some(Duration::from_secs(declared));
+            options(&Options { time_limit, caps, ..Options::default() })["time_limit"].clone()
+        };
+
+        assert_eq!([shown(30, None), shown(30, Some(20)), shown(30, Some(40))], ["30s", "20s", "30s"]);
+    }
+}

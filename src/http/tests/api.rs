@@ -307,6 +307,27 @@ async fn a_run_is_followed_to_its_end() {
 }
 
 #[tokio::test]
+async fn who_follows_or_waits_for_what_is_purged_is_told_at_once() {
+    let house = House::open().await;
+    house.post("/api/tasks/math.add", json!({ "args": [1, 2], "id": "mine" })).await;
+    let request = Request::get("/api/tasks/mine/events").header("host", "localhost").body(Body::empty()).unwrap();
+    let mut parts = house.app.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
+    let first = parts.next().await.unwrap().unwrap();
+
+    let (waited, purged) =
+        tokio::join!(house.get("/api/tasks/mine?wait=30s"), house.post("/api/queues/io/purge", json!({})));
+    let mut followed = String::from_utf8(first.to_vec()).unwrap();
+    while let Some(part) = parts.next().await {
+        followed += std::str::from_utf8(&part.unwrap()).unwrap();
+    }
+
+    assert_eq!(purged.json["purged"], 1);
+    let (state, reason) = (&waited.json["state"], &waited.json["error"]["exc_message"]);
+    assert_eq!((waited.status, state, reason), (200, &json!("REVOKED"), &json!("purged")));
+    assert!(followed.contains("id: 0.REVOKED"), "{followed}");
+}
+
+#[tokio::test]
 async fn who_comes_back_is_told_what_is_new_and_then_nothing() {
     let house = House::open().await;
     house.post("/api/tasks/math.add", json!({ "args": [1, 2], "id": "mine" })).await;
