@@ -250,7 +250,7 @@ pub enum Ending {
         result: Option<Json>,
     },
     Failure(Failure),
-    /// `revoked`, `expired` or `terminated`.
+    /// `revoked`, `expired`, `terminated` or `purged`.
     Revoked {
         reason: &'static str,
     },
@@ -427,7 +427,8 @@ pub trait Queue: Send + Sync {
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth>;
 
-    /// Removes everything that waits in `queue`, and tells how many that were.
+    /// Revokes everything that waits in `queue`, for the reason `purged`, and tells how many messages that were. It
+    /// takes them some at a time; what comes meanwhile may go too.
     async fn purge(&self, queue: &QueueName) -> Result<u64>;
 
     /// Every queue that holds messages or is paused, by name.

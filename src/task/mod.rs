@@ -14,6 +14,7 @@ mod nearest;
 mod options;
 mod outcome;
 mod run;
+mod time;
 
 pub use canvas::{Followers, Sender, TooMuch};
 pub use duration::{BadDuration, duration_field, parse_duration, show_duration};
@@ -24,6 +25,7 @@ pub use nearest::{did_you_mean, nearest};
 pub use options::{Caps, Options};
 pub use outcome::{Failure, Outcome, Verdict, judge};
 pub use run::{LogLine, Progress, Run, State};
+pub use time::read_time;
 
 /// An instant in UTC.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

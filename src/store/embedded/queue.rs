@@ -89,7 +89,8 @@ impl Queue for Embedded {
         let mut from = From::default();
         loop {
             let queue = queue.clone();
-            let (some, next) = self.writer.write(move |desk| desk.atomically(|desk| desk.purge(&queue, from))).await?;
+            let (some, next) =
+                self.writer.write(move |desk| desk.atomically(|desk| desk.purge(&queue, from, Utc::now()))).await?;
             purged += some;
             match next {
                 Some(next) => from = next,

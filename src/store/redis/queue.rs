@@ -17,6 +17,7 @@ use crate::task::{Message, QueueName, State, TaskId, to_json};
 use super::Redis;
 use super::connection::PATIENCE;
 use super::record::Ended;
+use super::results;
 use super::settle::new_message;
 
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
@@ -159,7 +160,7 @@ impl Queue for Arc<Redis> {
             let mut call = self.connection.scripts().revoke.prepare_invoke();
             call.arg(id.as_str())
                 .arg(u8::from(terminate))
-                .arg(to_json(&Ended::of_revocation(now)).get())
+                .arg(to_json(&Ended::of_revocation("revoked", now)).get())
                 .arg(told.unwrap_or_default())
                 .arg(self.settings.keep.as_secs().max(1))
                 .arg(u8::from(known));
@@ -203,10 +204,15 @@ impl Queue for Arc<Redis> {
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         let mut total = 0;
         loop {
-            let removed: u64 = self
-                .connection
-                .run(self.connection.scripts().purge.prepare_invoke().arg(queue.as_str()).arg(PURGED))
-                .await?;
+            let now = Utc::now();
+            let mut call = self.connection.scripts().purge.prepare_invoke();
+            call.arg(queue.as_str())
+                .arg(PURGED)
+                .arg(to_json(&Ended::of_revocation("purged", now)).get())
+                .arg(results::of_purge(now))
+                .arg(self.settings.keep.as_secs().max(1))
+                .arg(self.settings.history);
+            let removed: u64 = self.connection.run(&call).await?;
             total += removed;
             if removed == 0 {
                 return Ok(total);

@@ -112,8 +112,9 @@ impl Ended {
         Self { finished_at: Some(now), error: Some(why), ..Self::default() }
     }
 
-    pub fn of_revocation(now: Timestamp) -> Self {
-        Self { finished_at: Some(now), error: Some(results::revocation("revoked")), ..Self::default() }
+    /// Of a task that did not start, for this reason.
+    pub fn of_revocation(reason: &str, now: Timestamp) -> Self {
+        Self::of_refusal(results::revocation(reason), now)
     }
 }
 
@@ -190,7 +191,8 @@ impl Record {
             task: self.brief.task,
             args: self.brief.args,
             kwargs: self.brief.kwargs,
-            parent_id: self.brief.parent_id,
+            // On Celery's wire a retry is its own parent.
+            parent_id: self.brief.parent_id.filter(|parent| parent != id),
             root_id: self.brief.root_id,
         })
     }

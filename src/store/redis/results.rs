@@ -71,6 +71,16 @@ pub fn of_revocation(subject: Subject<'_>, now: Timestamp) -> String {
     of_failure(subject, State::Revoked, &revocation("revoked"), &[], Some(now))
 }
 
+/// The same for one that was purged, up to whose result it is: `purge.lua` goes on with the group, the parent and the
+/// id of each.
+pub fn of_purge(now: Timestamp) -> String {
+    let anybody = TaskId::random();
+    let subject = Subject { id: &anybody, parent_id: None, group_id: None };
+    let mut meta = of_failure(subject, State::Revoked, &revocation("purged"), &[], Some(now));
+    meta.truncate(meta.rfind("\"task_id\"").expect("a result says whose it is"));
+    meta
+}
+
 /// What Celery's own worker would write while the task runs: for `track_started`, and by `update_state` with the fields
 /// that its documentation and celery-progress use.
 pub fn of_running(message: &Message, shown: &Shown) -> String {

@@ -42,6 +42,46 @@ async fn what_we_send_lies_where_celerys_workers_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_celery_sent_and_is_purged_is_told_in_its_words() {
+    let (server, stores, mut raw) = open().await;
+    let mut envelope = captured("pub-01-send_task");
+    envelope["headers"]["parent_id"] = json!("parent \"1\"");
+    let name = envelope["headers"]["id"].as_str().unwrap().to_owned();
+    let mut silent = captured("pub-01-send_task");
+    silent["headers"]["id"] = json!("silent");
+    silent["headers"]["ignore_result"] = json!(true);
+    let key = format!("celery-task-meta-{name}");
+    let mut ears = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut ears = ears.as_pubsub();
+    ears.subscribe(&key).unwrap();
+    for sent in [envelope.to_string(), silent.to_string(), "no message".to_owned()] {
+        lpush(&mut raw, "celery", sent);
+    }
+
+    assert_eq!(stores.queue.purge(&celery_queue()).await.unwrap(), 3);
+
+    let saved: String = raw.get(&key).unwrap();
+    assert_eq!(ears.get_message().unwrap().get_payload::<String>().unwrap(), saved);
+    let mut saved: Value = serde_json::from_str(&saved).unwrap();
+    assert!(saved["date_done"].is_string());
+    saved["date_done"] = Value::Null;
+    let error = json!({"exc_type": "TaskRevokedError", "exc_message": ["purged"], "exc_module": "celery.exceptions"});
+    let expected = json!({
+        "status": "REVOKED", "result": error, "traceback": null, "children": [], "date_done": null,
+        "parent_id": "parent \"1\"", "task_id": name,
+    });
+    assert_eq!(saved, expected);
+    let run = load(&stores, &name).await;
+    assert_eq!(
+        (run.state, run.task.as_str(), run.error.unwrap().exc_message.as_str()),
+        (State::Revoked, "tasks.add", "purged")
+    );
+    assert_eq!(load(&stores, "silent").await.state, State::Revoked);
+    let left: Vec<String> = raw.keys("celery*").unwrap();
+    assert_eq!(left, [key]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_celerys_worker_ended_is_known() {
     let (_server, stores, mut raw) = open().await;
     push(&stores, messages(&["m1"])).await;
