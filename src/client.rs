@@ -5,6 +5,7 @@
 
 mod again;
 mod batch;
+mod follow;
 mod once;
 mod routes;
 mod values;

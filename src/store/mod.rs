@@ -9,9 +9,11 @@
 mod control;
 pub mod embedded;
 mod lock;
+mod outage;
 mod recovered;
 pub mod redis;
 mod search;
+mod secret;
 mod space;
 mod url;
 
@@ -29,6 +31,7 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
+pub use secret::Secret;
 pub use space::Space;
 pub use url::{check_url, is_shared, without_password};
 
@@ -39,7 +42,8 @@ pub enum Error {
     DuplicateId { id: TaskId },
     #[error(transparent)]
     Held(#[from] Held),
-    /// The store cannot be reached now; the same call may succeed later.
+    /// The store cannot be reached now; the same call may succeed later. The store tells of it in the log, see
+    /// [`is_told`](Self::is_told).
     #[error("the store is away: {reason}")]
     Away { reason: String },
     /// There is no room to write; nothing is lost, and the same call succeeds once there is.
@@ -50,6 +54,14 @@ pub enum Error {
     BadCursor { cursor: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
+}
+
+impl Error {
+    /// The store has said in the log that it cannot be used, and will say when it can: whoever meets the error need
+    /// not.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Full { .. })
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -79,6 +91,17 @@ pub struct Settings {
 pub struct RedisSettings {
     /// Stands in front of every key and channel: Celery's `global_keyprefix`. Empty is none.
     pub prefix: String,
+    /// The name by which Sentinels know the primary: Celery's `master_name`. Only for `sentinel://`.
+    pub master: String,
+    /// The password of the Sentinels themselves. Empty is none.
+    pub sentinel_password: Secret,
+    /// The file (PEM) of those whose certificates are trusted, relative to the project's folder. Empty is whom the
+    /// system trusts. With `sentinel://` it says that everything is reached by TLS.
+    pub ca: PathBuf,
+    /// The file (PEM) of the certificate that is shown to Redis. Empty is none.
+    pub cert: PathBuf,
+    /// The file (PEM) of its private key.
+    pub key: PathBuf,
 }
 
 impl Default for Settings {
@@ -124,7 +147,8 @@ pub struct Stores {
     pub lock: Option<Arc<Lock>>,
 }
 
-/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or `redis://…`.
+/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or one of
+/// Redis, see [`redis::open`].
 ///
 /// # Errors
 /// `Held` names the process that uses an embedded store already; `Away` when Redis does not answer.
@@ -135,8 +159,8 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     if url == "memory:" {
         return embedded::open_in_memory(settings);
     }
-    if url.starts_with("redis://") || url.starts_with("redis+unix://") || url.starts_with("unix://") {
-        return redis::open(url, settings).await;
+    if redis::is_url(url) {
+        return redis::open(url, folder, settings).await;
     }
     Err(check_url(url).expect_err("every store there is was tried above").into())
 }
@@ -179,6 +203,11 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How many processes died within [`SUSPECTED_FOR`] while it ran.
     pub deaths: u32,
+    /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
+    pub expired: bool,
+    /// From when it could have started until it was claimed, by the store's clock; `None` when it was claimed before by
+    /// a process that died, and over Redis, where it would take a question for each task.
+    pub waited: Option<Duration>,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].
@@ -265,6 +294,15 @@ pub fn worker_lost() -> Failure {
 pub fn poisoned() -> Failure {
     let message = format!("poisoned: its process ended {DEATHS} times while it ran, so it is not tried again");
     Failure::new("billiard.exceptions", "WorkerLostError", message)
+}
+
+/// What a running task is at, for those who know only Celery's results.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// `STARTED`, by a process of that id and name.
+    Started { pid: u32, worker: String },
+    /// `PROGRESS`, the state of their own that Celery's users write.
+    Progress(Progress),
 }
 
 /// What came of `settle`.
@@ -388,6 +426,12 @@ pub trait Results: Send + Sync {
 
     /// How far a claimed task is. It is gone with the attempt.
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()>;
+
+    /// Shows to Celery's clients what a running task is at; nothing once the receipt is void, or where no such client
+    /// looks. It is theirs alone: [`load`](Self::load) tells of a claim and its progress by itself.
+    async fn show(&self, _receipt: &Receipt, _message: &Message, _shown: Shown) -> Result<()> {
+        Ok(())
+    }
 
     /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
     /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.

@@ -178,6 +178,33 @@ impl Message {
         serde_json::to_vec(&envelope).expect("strings, numbers and maps are JSON")
     }
 
+    /// The same with `more` among its headers, of which those that are columns of ours do not count.
+    pub(super) fn with_headers(self, more: Map<String, Value>) -> Self {
+        if more.is_empty() {
+            return self;
+        }
+        let mut headers = self.headers();
+        headers.extend(more);
+        let (mut properties, mut content) = (to_json(&Map::new()), ("application/json", "utf-8"));
+        if let Some(foreign) = &self.foreign {
+            properties = foreign.properties.clone();
+            content = (&foreign.content_type, &foreign.content_encoding);
+        }
+        let (content_type, content_encoding) = (content.0.to_owned(), content.1.to_owned());
+        let foreign = Foreign { headers: to_json(&headers), properties, content_type, content_encoding };
+        Self { foreign: Some(Box::new(foreign)), ..self }
+    }
+
+    /// The name under which its sender wants it shown; `None` for its own.
+    pub fn shadow(&self) -> Option<String> {
+        self.foreign.as_ref().and_then(|foreign| text(&foreign.headers, "shadow"))
+    }
+
+    /// What its sender named this sending of it; `None` for a message of ours that was in no Redis yet.
+    pub(super) fn delivery_tag(&self) -> Option<String> {
+        self.foreign.as_ref().and_then(|foreign| text(&foreign.properties, "delivery_tag"))
+    }
+
     fn headers(&self) -> Map<String, Value> {
         let mut headers = match &self.foreign {
             Some(foreign) => object(&foreign.headers),
@@ -276,7 +303,15 @@ fn object(json: &RawValue) -> Map<String, Value> {
     serde_json::from_str(json.get()).unwrap_or_default()
 }
 
-fn seconds(number: f64) -> Option<Duration> {
+// `None` where there is no such text, or an empty one.
+fn text(json: &RawValue, name: &str) -> Option<String> {
+    match object(json).remove(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+pub(super) fn seconds(number: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(number).ok()
 }
 

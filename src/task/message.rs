@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Foreign, Json, Priority, QueueName, TaskId, Timestamp, Unreadable};
@@ -76,16 +75,16 @@ pub struct NewMessage {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Embed {
-    pub callbacks: Option<Vec<Value>>,
-    pub errbacks: Option<Vec<Value>>,
-    pub chain: Option<Vec<Value>>,
-    pub chord: Option<Value>,
+    pub callbacks: Option<Vec<Json>>,
+    pub errbacks: Option<Vec<Json>>,
+    pub chain: Option<Vec<Json>>,
+    pub chord: Option<Json>,
 }
 
 impl Embed {
     /// Nothing follows the task.
     pub fn is_empty(&self) -> bool {
-        let none = |list: &Option<Vec<Value>>| list.as_ref().is_none_or(Vec::is_empty);
+        let none = |list: &Option<Vec<Json>>| list.as_ref().is_none_or(Vec::is_empty);
         none(&self.callbacks) && none(&self.errbacks) && none(&self.chain) && self.chord.is_none()
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Everything here is data and decisions over data: no clock, no store, no script. The message follows Celery's
 //! protocol 2 (`message`, and `envelope` around it), so that a Python process may stand at the other end; what a task's author may declare
-//! is `options`; what came of an attempt and what is done about it is `outcome`; what is kept of a task is `run`.
+//! is `options`; what came of an attempt and what is done about it is `outcome`; which messages follow it is `canvas`;
+//! what is kept of a task is `run`.
 
+mod canvas;
 mod duration;
 mod envelope;
 mod message;
@@ -13,6 +15,7 @@ mod options;
 mod outcome;
 mod run;
 
+pub use canvas::{Followers, Sender, TooMuch};
 pub use duration::{BadDuration, duration_field, parse_duration, show_duration};
 pub use envelope::{Foreign, Unreadable, parse_time};
 pub use message::{Embed, MAX_BODY, Message, NewMessage};

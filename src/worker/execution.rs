@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rhai::Dynamic;
@@ -15,7 +15,7 @@ use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
 use crate::store::{self, Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
-use crate::task::{Failure, Json, Message, Timestamp, Verdict, judge};
+use crate::task::{Failure, Followers, Json, Message, Sender, Timestamp, Verdict, judge};
 
 /// A delivery that has not begun to run after this is given back: others may have room.
 const START_WITHIN: Duration = Duration::from_secs(1);
@@ -30,6 +30,18 @@ enum Performed {
     NotStarted,
 }
 
+/// What is done about an attempt, and what is sent in the same step.
+struct Judged {
+    verdict: Verdict,
+    follow_ups: Vec<Message>,
+}
+
+impl From<Verdict> for Judged {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, follow_ups: Vec::new() }
+    }
+}
+
 impl Performed {
     fn took(&self) -> Duration {
         match self {
@@ -41,23 +53,24 @@ impl Performed {
 
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
-    let (task, meter) = match admit(floor, &delivery.message) {
+    let claimed = Instant::now();
+    let (task, meter) = match admit(floor, &delivery) {
         Ok(task) => {
             let meter = floor.meters.known(&task.name);
             (task, meter)
         }
         Err(verdict) => {
             floor.meters.unknown().settled(&verdict);
-            return settle(floor, delivery, verdict, Attempt::default(), Duration::ZERO).await;
+            return settle(floor, delivery, Judged::from(verdict), Attempt::default(), Duration::ZERO).await;
         }
     };
     meter.received();
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone()));
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, &task, meter.clone(), claimed));
     let performed = perform(floor, &task, &delivery, host.clone()).await;
-    let attempt = host.attempt(&task);
+    let mut attempt = host.attempt(&task);
     if attempt.started_at.is_some() {
         meter.ended(performed.took());
     }
@@ -74,20 +87,24 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         None if !task.options.acks_late && attempt.started_at.is_some() => Verdict::Failure(worker_lost()),
         None => return put_back(floor, delivery).await,
     };
-    meter.settled(&verdict);
-    settle(floor, delivery, verdict, attempt, took).await;
+    let judged = follow(floor, &host, verdict);
+    if matches!(judged.verdict, Verdict::Success(_)) {
+        attempt.children.extend(judged.follow_ups.iter().map(|follower| follower.id.clone()));
+    }
+    meter.settled(&judged.verdict);
+    settle(floor, delivery, judged, attempt, took).await;
 }
 
-/// The task of `message`, or what becomes of it when it may not start.
-fn admit(floor: &Floor, message: &Message) -> Result<Arc<Task>, Verdict> {
-    if message.is_expired(Utc::now()) {
+/// The task of `delivery`, or what becomes of it when it may not start.
+fn admit(floor: &Floor, delivery: &Delivery) -> Result<Arc<Task>, Verdict> {
+    if delivery.expired {
         return Err(Verdict::Revoked { reason: "expired" });
     }
     let catalog = floor.client.catalogs().current();
     catalog
-        .task(&message.task)
+        .task(&delivery.message.task)
         .cloned()
-        .ok_or_else(|| Verdict::Failure(Failure::celery("NotRegistered", message.task.clone())))
+        .ok_or_else(|| Verdict::Failure(Failure::celery("NotRegistered", delivery.message.task.clone())))
 }
 
 /// Tells that the task was received. False when it may not run after all.
@@ -104,7 +121,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Ok(Settled::LeaseLost) => return false,
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     let Message { id, task, .. } = &delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
                 }
@@ -120,14 +137,11 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
 async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host: Arc<TaskHost>) -> Performed {
     let message = host.message().clone();
     let started_at = host.started_at().clone();
-    let bound = task.clone();
+    let (bound, reader) = (task.clone(), host.clone());
     let mut ticket = floor.pool.start(Call {
         script: task.script.clone(),
         function: task.function.clone(),
-        arguments: Box::new({
-            let message = message.clone();
-            move || arguments(&bound, &message)
-        }),
+        arguments: Box::new(move || arguments(&bound, &reader)),
         this: None,
         host,
         limits: floor.settings.limits.of(&delivery.message, &task.options),
@@ -168,14 +182,15 @@ fn ended(finished: Option<Finished>) -> Performed {
 }
 
 // On the script's thread, because a large body takes its time to read.
-fn arguments(task: &Task, message: &Message) -> Result<Vec<Dynamic>, Failure> {
-    let (args, kwargs, embed) = message
+fn arguments(task: &Task, host: &TaskHost) -> Result<Vec<Dynamic>, Failure> {
+    let (args, kwargs, embed) = host
+        .message()
         .read_body::<Vec<Json>, BTreeMap<String, Json>>()
         .map_err(|error| Failure::new("kombu.exceptions", "DecodeError", error.to_string()))?;
     if !embed.is_empty() {
-        // Running the task and dropping what should follow would lose work without a word.
-        let reason = "this version does not run callbacks, chains and chords; send the task alone";
-        return Err(Failure::builtin("NotImplementedError", reason));
+        let (followers, readable) = Followers::read(&embed);
+        host.followed_by(followers);
+        readable?;
     }
     let args = args.into_iter().map(|json| from_json(json.get())).collect::<Result<_, _>>()?;
     let named = |(name, json): (String, Json)| Ok((name, from_json(json.get())?));
@@ -183,20 +198,38 @@ fn arguments(task: &Task, message: &Message) -> Result<Vec<Dynamic>, Failure> {
     task.bind(args, kwargs).map_err(|error| Failure::builtin("TypeError", format!("{}() {error}", task.name)))
 }
 
-async fn put_back(floor: &Floor, delivery: Delivery) {
-    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await {
-        warn!("cannot give a task back, its lease will bring it back: {cause}");
+// Nothing follows a retry or a revocation, as with Celery.
+fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
+    let Some(followers) = host.followers() else { return verdict.into() };
+    let declared = |task: &str| floor.client.declared(task);
+    let sender = Sender { origin: floor.client.origin(), now: Utc::now(), declared: &declared };
+    let failed = |why| {
+        let follow_ups = followers.after_failure(host.message(), sender);
+        Judged { verdict: Verdict::Failure(why), follow_ups }
+    };
+    match verdict {
+        Verdict::Success(value) => match followers.after_success(host.message(), &value, sender) {
+            Ok(follow_ups) => Judged { verdict: Verdict::Success(value), follow_ups },
+            Err(much) => failed(Failure::builtin("MemoryError", much.to_string())),
+        },
+        Verdict::Failure(why) => failed(why),
+        verdict @ (Verdict::Retry { .. } | Verdict::Revoked { .. }) => verdict.into(),
     }
+}
+
+async fn put_back(floor: &Floor, delivery: Delivery) {
+    floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry).await;
 }
 
 /// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that
 /// answers and refuses may do so because of what is to be written; then what is written in the end is only that.
-async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: Attempt, took: Duration) {
+async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Attempt, took: Duration) {
+    let Judged { verdict, follow_ups } = judged;
     floor.journal.settled(&delivery.message, &verdict, took);
     let mut settlement = Settlement {
         ending: ending(&delivery.message, verdict, Utc::now(), attempt.ignore_result),
         attempt: Attempt { finished_at: Some(Utc::now()), ..attempt },
-        follow_ups: Vec::new(),
+        follow_ups,
         delivery,
     };
     let mut backoff = Backoff::new();
@@ -216,7 +249,7 @@ async fn settle(floor: &Floor, delivery: Delivery, verdict: Verdict, attempt: At
             }
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
                 }
                 refused += u32::from(matches!(cause, store::Error::Other(_)));

@@ -32,6 +32,7 @@ pub struct Meter {
     failed: Counter,
     retried: Counter,
     revoked: Counter,
+    queued: Histogram,
     duration: Histogram,
     running: Gauge,
     /// The same as `started`, for those who ask this process.
@@ -79,6 +80,7 @@ impl Meter {
             failed: counted("umbel_tasks_failed_total"),
             retried: counted("umbel_tasks_retried_total"),
             revoked: counted("umbel_tasks_revoked_total"),
+            queued: histogram!("umbel_task_queue_seconds", "task" => task.to_owned()),
             duration: histogram!("umbel_task_duration_seconds", "task" => task.to_owned()),
             running: gauge!("umbel_tasks_running"),
             started_here: AtomicU64::new(0),
@@ -89,10 +91,12 @@ impl Meter {
         self.received.increment(1);
     }
 
-    pub fn started(&self) {
+    /// `waited` is from when the attempt was due; `None` when nobody knows.
+    pub fn started(&self, waited: Option<Duration>) {
         self.started.increment(1);
         self.started_here.fetch_add(1, Ordering::Relaxed);
         self.running.increment(1);
+        waited.into_iter().for_each(|waited| self.queued.record(waited));
     }
 
     /// Called once for each that had started.

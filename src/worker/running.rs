@@ -23,6 +23,8 @@ struct Inner {
     entries: HashMap<Receipt, Entry>,
     /// Terminations of what does not run here, or not yet.
     early: VecDeque<(TaskId, Instant)>,
+    /// Everything stands still.
+    held: bool,
 }
 
 /// One delivery on its way through this worker.
@@ -59,6 +61,9 @@ impl Running {
         if inner.early.iter().any(|(id, heard)| *id == receipt.id && heard.elapsed() < ON_THE_WAY) {
             entry.stop.stop(StopReason::Revoked);
         }
+        if inner.held {
+            entry.stop.hold();
+        }
         inner.entries.insert(receipt, entry);
     }
 
@@ -93,9 +98,26 @@ impl Running {
         }
     }
 
-    /// All leases are lost.
-    pub fn all_lost(&self) {
-        self.inner().entries.values().for_each(|entry| entry.stop.stop(StopReason::LeaseLost));
+    /// Nobody knows whether the leases are lost: everything stands still, also what begins, until it is released. Tells
+    /// how much that is.
+    pub fn hold(&self) -> usize {
+        let mut inner = self.inner();
+        inner.held = true;
+        inner.entries.values().for_each(|entry| entry.stop.hold());
+        inner.entries.len()
+    }
+
+    #[cfg(test)]
+    pub fn is_held(&self) -> bool {
+        self.inner().held
+    }
+
+    /// What stands still goes on.
+    pub fn release(&self) {
+        let mut inner = self.inner();
+        if std::mem::take(&mut inner.held) {
+            inner.entries.values().for_each(|entry| entry.stop.release());
+        }
     }
 
     /// Someone wants `id` stopped, wherever it runs.

@@ -1,8 +1,9 @@
 //! Measures, and prints each figure beside the bare limit of the same machine in the same run.
 //!
-//! `cargo bench` runs all; `cargo bench -- drain` one of them: `script`, `drain`, `door`, `idle`. Nothing here is asserted: a figure is
-//! read by a person. Every figure is the median of several rounds.
+//! `cargo bench` runs all; `cargo bench -- drain` one of them: `script`, `drain`, `celery`, `door`, `idle`. Nothing here
+//! is asserted: a figure is read by a person. Every figure is the median of several rounds.
 
+mod celery;
 mod door;
 mod drain;
 mod idle;
@@ -20,6 +21,9 @@ fn main() {
     }
     if wanted("drain") {
         drain::measure();
+    }
+    if wanted("celery") {
+        celery::measure();
     }
     if wanted("door") {
         door::measure();

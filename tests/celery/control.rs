@@ -5,10 +5,10 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::Running;
 use crate::support::house::{House, Plan, eventually};
 use crate::support::python::{program, python};
 use crate::support::redis_server::RedisServer;
+use crate::support::running::Running;
 
 const SCRIPT: &str = r#"
 task("quick", #{ max_retries: 7 });

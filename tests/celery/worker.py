@@ -1,11 +1,13 @@
-"""A Celery worker as a Python project would have: it alone has the task `reports.total`."""
+"""A Celery worker as a Python project would have it: `URL QUEUE`."""
 
 import sys
 
 from celery import Celery
+from redis import Redis
 
-url = sys.argv[1]
+url, queue = sys.argv[1:]
 app = Celery("reports", broker=url, backend=url)
+counts = Redis.from_url(url)
 
 
 @app.task(name="reports.total")
@@ -18,4 +20,11 @@ def broken():
     raise ValueError("kaboom")
 
 
-app.worker_main(["worker", "--pool=solo", "--queues=python", "--loglevel=warning", "--without-mingle"])
+@app.task(name="both.square", bind=True)
+def square(self, n):
+    """Umbel has it too."""
+    counts.incr(f"umbel:kv:tasks:run {self.request.id}")
+    return [n * n, "python"]
+
+
+app.worker_main(["worker", "--pool=solo", f"--queues={queue}", "--loglevel=warning", "--without-mingle"])

@@ -4,8 +4,11 @@ mod embedded;
 mod embedded_only;
 mod place;
 mod promises;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod redis;
 mod redis_only;
+#[allow(dead_code, reason = "each test program uses a part")]
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 
@@ -42,6 +45,8 @@ macro_rules! hold_every_promise {
                 a_past_eta_is_due_at_once
                 a_waiting_claim_wakes_for_an_earlier_due_time
                 the_farthest_future_is_kept
+                what_came_too_late_says_so
+                what_is_too_late_when_it_is_due_says_so
             }
             settling {
                 a_success_is_kept_with_everything_about_it
@@ -54,6 +59,8 @@ macro_rules! hold_every_promise {
                 follow_ups_are_pushed_in_the_same_step
                 a_lost_lease_pushes_no_follow_ups
                 a_follow_up_that_is_known_already_is_not_sent_twice
+                a_follow_up_keeps_what_its_sender_wrote_about_it
+                a_follow_up_waits_until_it_is_due
             }
             death {
                 what_was_not_settled_comes_back

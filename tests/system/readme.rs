@@ -3,27 +3,38 @@
 //! A block that begins with a path in a comment is that file. In a `console` block a line with `$` is typed, and
 //! what follows is what it prints, where `…` stands for anything.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::house::{House, PATIENCE, Plan, eventually, umbel};
+use crate::support::redis_server::RedisServer;
+use crate::support::running::Running;
 
 const README: &str = include_str!("../../README.md");
 
 struct Block<'a> {
+    /// The heading it stands under.
+    chapter: &'a str,
     language: &'a str,
     text: String,
 }
 
+/// What is done here needs Redis and Python, see `the_chapter_with_celery_is_what_happens`.
+const WITH_CELERY: &str = "With Celery";
+
 fn blocks() -> Vec<Block<'static>> {
     let mut blocks = Vec::new();
+    let mut chapter = "";
     let mut lines = README.lines();
     while let Some(line) = lines.next() {
-        if let Some(language) = line.strip_prefix("```") {
+        if let Some(heading) = line.strip_prefix("## ") {
+            chapter = heading;
+        } else if let Some(language) = line.strip_prefix("```") {
             let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-            blocks.push(Block { language, text: text.join("\n") + "\n" });
+            blocks.push(Block { chapter, language, text: text.join("\n") + "\n" });
         }
     }
     blocks
@@ -32,20 +43,44 @@ fn blocks() -> Vec<Block<'static>> {
 fn file_of(block: &Block) -> Option<String> {
     let first = block.text.lines().next()?;
     let path = first.strip_prefix("// ").or(first.strip_prefix("# "))?;
-    (path.ends_with(".rhai") || path.ends_with(".toml")).then(|| path.to_owned())
+    [".rhai", ".toml", ".py"].iter().any(|kind| path.ends_with(kind)).then(|| path.to_owned())
 }
 
 fn house() -> House {
     ["tasks", "plugins", "schedules.toml"].into_iter().fold(Plan::new(), Plan::shipped).start()
 }
 
-fn type_in(house: &House, command: &str) -> String {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_umbel")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    let command = command.replace("localhost:8080", &house.address).replace("curl ", "curl --silent ");
-    let output =
-        Command::new("sh").args(["-c", &command]).env("PATH", path).current_dir(house.folder.path()).output().unwrap();
+/// `command` as a shell in `folder` would run it, that finds umbel and the tests' Python.
+fn shell(folder: &Path, command: &str) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_umbel")).parent().unwrap();
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin");
+    let path = format!("{}:{}:{}", program.display(), python.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).env("PATH", path).current_dir(folder);
+    shell
+}
+
+fn type_in(folder: &Path, command: &str) -> String {
+    let output = shell(folder, command).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The commands of a `console` block, each with what it prints.
+fn steps(block: &Block) -> Vec<(String, String)> {
+    let steps = block.text.split("$ ").filter(|step| !step.is_empty());
+    steps
+        .map(|step| step.split_once('\n').unwrap())
+        .map(|(typed, shown)| (typed.to_owned(), shown.to_owned()))
+        .collect()
+}
+
+/// Types `command` until it prints what is `shown`: what was just written or started may take a moment to count.
+fn type_until(folder: &Path, command: &str, shown: &str) {
+    let mut printed = String::new();
+    eventually(&format!("`{command}` prints\n{shown}"), || {
+        printed = type_in(folder, command);
+        matches(&printed, shown)
+    });
 }
 
 /// The parts between `…` are there, in order, from the beginning to the end.
@@ -65,28 +100,58 @@ fn matches(printed: &str, shown: &str) -> bool {
 fn what_readme_shows_is_what_happens() {
     let house = house();
     let mut typed = 0;
-    for block in blocks() {
-        if let Some(path) = file_of(&block) {
+    for block in blocks().iter().filter(|block| block.chapter != WITH_CELERY) {
+        if let Some(path) = file_of(block) {
             house.write(&path, &block.text);
         }
         if block.language != "console" {
             continue;
         }
-        for step in block.text.split("$ ").filter(|step| !step.is_empty()) {
-            let (command, shown) = step.split_once('\n').unwrap();
+        for (command, shown) in steps(block) {
             if command.starts_with("cargo") {
                 continue;
             }
-            // A file that was just written may take a moment to be seen.
-            let mut printed = String::new();
-            eventually(&format!("`{command}` prints\n{shown}"), || {
-                printed = type_in(&house, command);
-                matches(&printed, shown)
-            });
+            let command = command.replace("localhost:8080", &house.address).replace("curl ", "curl --silent ");
+            type_until(house.folder.path(), &command, &shown);
             typed += 1;
         }
     }
     assert!(typed >= 9, "only {typed} commands were typed");
+}
+
+#[test]
+fn the_chapter_with_celery_is_what_happens() {
+    let redis = RedisServer::start();
+    let here = |text: &str| text.replace("redis://localhost:6379/0", &redis.url());
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir(folder.path().join("tasks")).unwrap();
+    std::fs::copy(root.join("tasks/math.rhai"), folder.path().join("tasks/math.rhai")).unwrap();
+    let (mut terminals, mut typed) = (Vec::new(), 0);
+    for block in blocks().iter().filter(|block| block.chapter == WITH_CELERY) {
+        if let Some(path) = file_of(block) {
+            std::fs::write(folder.path().join(path), here(&block.text)).unwrap();
+        }
+        if block.language == "sh" {
+            for line in here(&block.text).lines() {
+                // A port of its own; and without a shell between, so that it hears when it is to end.
+                let line = if line.starts_with("umbel serve") {
+                    format!("{line} --listen 127.0.0.1:0")
+                } else {
+                    line.to_owned()
+                };
+                let mut command = shell(folder.path(), &format!("exec {line}"));
+                terminals.push(Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()));
+            }
+        }
+        if block.language == "console" {
+            for (command, shown) in steps(block) {
+                type_until(folder.path(), &command, &shown);
+                typed += 1;
+            }
+        }
+    }
+    assert_eq!((terminals.len(), typed), (4, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 -- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
--- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), brief, why
--- it cannot be read ('' when it can).
--- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' (to be settled as such) or
--- 'gone'.
+-- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), from when
+-- on it may no longer start (ms, 0 for never), brief, why it cannot be read ('' when it can).
+-- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' or
+-- 'expired' (to be settled as such), or 'gone'.
 
 -- The oldest dead letters go when there are more than this.
 local MOST_DEAD = 10000
@@ -12,7 +12,7 @@ local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 
 local tokens, runs = {}, {}
-for i = 3, #ARGV, 6 do
+for i = 3, #ARGV, 7 do
   tokens[#tokens + 1] = ARGV[i]
   runs[#runs + 1] = run_of(ARGV[i + 2])
 end
@@ -20,7 +20,7 @@ local held = are_held(tokens)
 local all_known = redis.call('EXISTS', unpack(runs)) == #runs
 local begun = {}
 
-local function decide(n, token, queue, id, due, brief, unreadable)
+local function decide(n, token, queue, id, due, expires, brief, unreadable)
   if not held[n] then return 'gone' end
   local claimed = claimed_of(queue)
   local function drop()
@@ -46,6 +46,7 @@ local function decide(n, token, queue, id, due, brief, unreadable)
     redis.call('ZREM', REVOKED, id)
     return drop()
   end
+  if expires > 0 and expires <= now then return 'expired' end
   if due > now then
     -- A Celery client pushes a task with an eta as any other; it waits here, not in a worker.
     local kept = redis.call('HGET', claimed, token)
@@ -66,9 +67,9 @@ end
 
 local answers = {}
 for n = 1, #tokens do
-  local at = 6 * n - 3
-  local token, queue, id, due, brief, unreadable = unpack(ARGV, at, at + 5)
-  answers[n] = decide(n, token, queue, id, tonumber(due), brief, unreadable)
+  local at = 7 * n - 4
+  local token, queue, id, due, expires, brief, unreadable = unpack(ARGV, at, at + 6)
+  answers[n] = decide(n, token, queue, id, tonumber(due), tonumber(expires), brief, unreadable)
 end
 if #begun > 0 then redis.call('ZREM', ENDED, unpack(begun)) end -- its sender sent twice what has ended
 return answers

@@ -37,6 +37,11 @@ impl Keys {
         self.own("dead")
     }
 
+    /// Written for a moment to see whether Redis can be written.
+    pub fn probe(&self) -> String {
+        self.own("probe")
+    }
+
     /// Ids of tasks by the time they became known.
     pub fn history(&self) -> String {
         self.own("history")

@@ -11,7 +11,12 @@ end
 -- Tells whoever waits for `id`: by Celery's result, kept for `keep` (s), or where there is none ('') by our own notice.
 local function tell(id, meta, keep)
   if meta ~= '' then
-    redis.call('SETEX', meta_of(id), keep, meta)
+    local before = redis.call('SET', meta_of(id), meta, 'EX', keep, 'GET')
+    if before and before:find('^{"status": ?"SUCCESS"') then
+      -- As with Celery, a task that has succeeded has, whatever a later delivery of it comes to.
+      redis.call('SET', meta_of(id), before, 'EX', keep)
+      meta = before
+    end
     redis.call('PUBLISH', meta_of(id), meta)
   else
     redis.call('PUBLISH', changed_of(id), '')

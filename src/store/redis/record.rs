@@ -70,10 +70,13 @@ pub struct Ended {
     children: Vec<TaskId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
+    /// Who ran it, where nobody wrote down that it ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
 }
 
 impl Ended {
-    pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Self {
+    pub fn of_settlement(settlement: &Settlement, worker: Option<&str>, now: Timestamp) -> Self {
         let attempt = &settlement.attempt;
         Self {
             started_at: attempt.started_at,
@@ -85,6 +88,7 @@ impl Ended {
                 Ending::Failure(why) | Ending::Retry { why, .. } => Some(why.clone()),
                 Ending::Revoked { reason } => Some(results::revocation(reason)),
             },
+            worker: worker.map(str::to_owned),
         }
     }
 
@@ -133,9 +137,11 @@ impl Record {
 
     /// The run, with what Celery's result key says where that is newer.
     pub fn run(self, id: &TaskId, meta: Option<&[u8]>) -> Option<Run> {
+        // Of what one of us has claimed, the record knows best.
+        let ours = self.text("token").is_some();
         let mut run = self.own_run(id)?;
         if let Some(meta) = meta.and_then(results::read) {
-            complete(&mut run, meta);
+            complete(&mut run, meta, ours);
         }
         Some(run)
     }
@@ -157,7 +163,7 @@ impl Record {
             eta: self.time("eta").or(self.brief.eta),
             started_at: if running { self.time("started_at") } else { ended.started_at },
             finished_at: ended.finished_at.filter(|_| !running),
-            worker: self.text("worker").map(str::to_owned),
+            worker: ended.worker.filter(|_| !running).or_else(|| self.text("worker").map(str::to_owned)),
             code: ended.code,
             children: ended.children,
             log: self.text("log").and_then(|log| serde_json::from_str(log).ok()).unwrap_or_default(),
@@ -176,7 +182,7 @@ impl Record {
     }
 }
 
-fn complete(run: &mut Run, meta: Meta) {
+fn complete(run: &mut Run, meta: Meta, ours: bool) {
     if run.state == State::Success && meta.state == State::Success {
         run.result = meta.result;
     } else if !run.state.is_final() && meta.state.is_final() {
@@ -188,5 +194,8 @@ fn complete(run: &mut Run, meta: Meta) {
             progress: None,
             ..run.clone()
         };
+    } else if !run.state.is_final() && !ours {
+        // A worker of another kind has it.
+        *run = Run { state: meta.state, error: meta.error, progress: meta.progress, ..run.clone() };
     }
 }

@@ -18,16 +18,14 @@ if state and is_final(state) then return state end
 if known[3] and ARGV[6] == '0' then return 'again' end
 redis.call('ZADD', REVOKED, now, id)
 redis.call('ZREMRANGEBYRANK', REVOKED, 0, -1 - MOST)
-if not state then return 'unknown' end
-if state == 'STARTED' then
-  if terminate then
-    -- Whoever runs it may be connecting again; then it looks here.
-    redis.call('ZADD', TERMINATE, now, id)
-    redis.call('ZREMRANGEBYRANK', TERMINATE, 0, -1 - MOST_TERMINATED)
-    redis.call('PUBLISH', TERMINATE, id)
-  end
-  return 'running'
+if terminate and (not state or state == 'STARTED') then
+  -- Whoever runs it may be connecting again, or have claimed it just now; then it looks here.
+  redis.call('ZADD', TERMINATE, now, id)
+  redis.call('ZREMRANGEBYRANK', TERMINATE, 0, -1 - MOST_TERMINATED)
+  if state then redis.call('PUBLISH', TERMINATE, id) end
 end
+if not state then return 'unknown' end
+if state == 'STARTED' then return 'running' end
 
 if redis.call('ZREM', due_of(queue), id) == 1 then
   redis.call('HDEL', delayed_of(queue), id)

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::{Receipt, Result, Results};
-use crate::task::{Progress, Run, TaskId, to_json};
+use crate::store::{Receipt, Result, Results, Shown};
+use crate::task::{Message, Progress, Run, TaskId, to_json};
 
 use super::Redis;
 use super::record::Record;
+use super::results;
 
 impl Redis {
     /// The record of one task; `None` when it is unknown.
@@ -24,6 +25,7 @@ impl Redis {
 #[async_trait]
 impl Results for Redis {
     async fn load(&self, id: &TaskId) -> Result<Option<Run>> {
+        self.hands.write_of(id).await?;
         let mut look = redis::pipe();
         look.hgetall(self.connection.keys().run(id)).get(self.connection.keys().meta(id));
         let (fields, meta): (HashMap<String, Vec<u8>>, Option<Vec<u8>>) = self.connection.ask_all(&look).await?;
@@ -53,8 +55,16 @@ impl Results for Redis {
     }
 
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()> {
+        self.hands.write_of(&receipt.id).await?;
         let mut call = self.connection.scripts().progress.prepare_invoke();
         call.arg(receipt.id.as_str()).arg(receipt.token).arg(to_json(&progress).get());
+        self.connection.run(&call).await
+    }
+
+    async fn show(&self, receipt: &Receipt, message: &Message, shown: Shown) -> Result<()> {
+        let mut call = self.connection.scripts().show.prepare_invoke();
+        call.arg(receipt.id.as_str()).arg(receipt.token).arg(results::of_running(message, &shown));
+        call.arg(self.settings.keep.as_secs().max(1));
         self.connection.run(&call).await
     }
 

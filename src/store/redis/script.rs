@@ -46,6 +46,7 @@ scripts! {
     queues = "queues.lua";
     forget = "forget.lua";
     progress = "progress.lua";
+    show = "show.lua";
     watch = "watch.lua";
     keep_sources = "keep_sources.lua";
     announce = "announce.lua";

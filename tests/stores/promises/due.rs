@@ -1,10 +1,11 @@
 use std::time::{Duration, Instant};
 
 use chrono::{SubsecRound, Utc};
+use umbel::store::{Ending, Settled};
 use umbel::task::{Message, NewMessage, State, Timestamp};
 
 use crate::place::{
-    MOMENT, PATIENCE, Place, assert_nothing_comes, claim_one, draft, load, message, open, push, settle, state,
+    MOMENT, PATIENCE, Place, assert_nothing_comes, claim, claim_one, draft, load, message, open, push, settle, state,
 };
 
 fn due(name: &str, at: Timestamp) -> Message {
@@ -61,6 +62,30 @@ pub async fn a_waiting_claim_wakes_for_an_earlier_due_time<P: Place>() {
 
     assert_eq!(claimed.message.id.as_str(), "soon");
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}
+
+pub async fn what_came_too_late_says_so<P: Place>() {
+    let place: P = open().await;
+    let expires = |name, seconds| {
+        let expires = Some(Utc::now() + chrono::Duration::seconds(seconds));
+        NewMessage { expires, ..draft(name) }.build()
+    };
+    push(place.stores(), vec![expires("late", -1), message("never"), expires("in time", 3600)]).await;
+
+    let claimed = claim(place.stores(), 3).await;
+
+    let expired: Vec<(&str, bool)> = claimed.iter().map(|it| (it.message.id.as_str(), it.expired)).collect();
+    assert_eq!(expired, [("late", true), ("never", false), ("in time", false)]);
+    assert_eq!(settle(place.stores(), &claimed[0], Ending::Revoked { reason: "expired" }).await, Settled::Stored);
+    assert_eq!(state(place.stores(), "late").await, State::Revoked);
+}
+
+pub async fn what_is_too_late_when_it_is_due_says_so<P: Place>() {
+    let place: P = open().await;
+    let (soon, later) = (Utc::now() + MOMENT, Utc::now() + MOMENT * 2);
+    push(place.stores(), vec![NewMessage { eta: Some(later), expires: Some(soon), ..draft("m1") }.build()]).await;
+
+    assert!(claim_one(place.stores()).await.expired);
 }
 
 pub async fn the_farthest_future_is_kept<P: Place>() {

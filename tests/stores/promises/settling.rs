@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use chrono::{SubsecRound, Utc};
-use umbel::store::{Attempt, Ending, Settled};
-use umbel::task::{Failure, LogLine, NewMessage, State};
+use serde_json::{Value, json};
+use umbel::store::{Attempt, Delivery, Ending, Settled};
+use umbel::task::{Embed, Failure, Followers, LogLine, Message, NewMessage, Options, Sender, State, to_json};
 
 use crate::place::{
     Place, SHORT_LEASE, assert_nothing_comes, claim, claim_one, claim_with_sweeps, draft, five, id, ids, load, message,
@@ -166,5 +167,47 @@ pub async fn a_follow_up_that_is_known_already_is_not_sent_twice<P: Place>() {
     assert_eq!(settled.await.unwrap(), Settled::Stored);
     assert_eq!(state(place.stores(), "m1").await, State::Success);
     assert_eq!(ids(&claim(place.stores(), 10).await), ["m2", "m3"]);
+    assert_nothing_comes(place.stores()).await;
+}
+
+// What follows a task to which this callback is linked, when it has returned 5.
+fn linked(delivery: &Delivery, callback: &Value) -> Vec<Message> {
+    let embed: Embed = serde_json::from_value(json!({ "callbacks": [callback] })).unwrap();
+    let (followers, readable) = Followers::read(&embed);
+    readable.unwrap();
+    let sender = Sender { origin: "umbel@here", now: Utc::now(), declared: &|_| Options::default() };
+    followers.after_success(&delivery.message, &to_json(&5), sender).unwrap()
+}
+
+pub async fn a_follow_up_keeps_what_its_sender_wrote_about_it<P: Place>() {
+    let place: P = open().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let delivery = claim_one(place.stores()).await;
+    let options = json!({ "shadow": "pretty", "stamped_headers": ["tenant"], "tenant": "acme", "group_id": "g" });
+    let follow_ups = linked(&delivery, &json!({ "task": "math.mul", "args": [10], "options": options }));
+
+    let settled = umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) };
+    assert_eq!(place.stores().queue.settle(settled).await.unwrap(), Settled::Stored);
+
+    let follower = claim_one(place.stores()).await.message;
+    let wire: Value = serde_json::from_slice(&follower.to_wire()).unwrap();
+    assert_eq!((follower.shadow().as_deref(), follower.group_id.as_deref()), (Some("pretty"), Some("g")));
+    assert_eq!(wire["headers"]["stamps"], json!({ "tenant": "acme" }));
+    assert_eq!(follower.arguments().unwrap().0.get(), "[5,10]");
+    let run = load(place.stores(), follower.id.as_str()).await;
+    assert_eq!((run.parent_id, run.root_id, run.task.as_str()), (Some(id("m1")), Some(id("m1")), "math.mul"));
+}
+
+pub async fn a_follow_up_waits_until_it_is_due<P: Place>() {
+    let place: P = open().await;
+    push(place.stores(), messages(&["m1"])).await;
+    let delivery = claim_one(place.stores()).await;
+    let options = json!({ "task_id": "m2", "countdown": 3600 });
+    let follow_ups = linked(&delivery, &json!({ "task": "math.mul", "options": options }));
+
+    let settled = umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) };
+    assert_eq!(place.stores().queue.settle(settled).await.unwrap(), Settled::Stored);
+
+    assert_eq!(state(place.stores(), "m2").await, State::Scheduled);
     assert_nothing_comes(place.stores()).await;
 }
