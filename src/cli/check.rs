@@ -53,13 +53,18 @@ pub(super) fn run(
 }
 
 fn summary(errors: usize, warnings: usize) -> String {
-    let counted = |count: usize, what: &str| match count {
-        0 => format!("no {what}s"),
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    };
-    let problems = counted(errors, "problem");
-    if warnings == 0 { problems } else { format!("{problems}, {}", counted(warnings, "warning")) }
+    let problems = if errors == 0 { "no problems".to_owned() } else { counted(errors, "problem", "problems") };
+    if warnings == 0 { problems } else { format!("{problems}, {}", counted(warnings, "warning", "warnings")) }
+}
+
+fn looked_at(tasks: usize, plugins: usize, entries: usize) -> String {
+    let tasks = counted(tasks, "task", "tasks");
+    let plugins = counted(plugins, "plugin", "plugins");
+    format!("{tasks}, {plugins}, {}", counted(entries, "schedule entry", "schedule entries"))
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A file as findings name it: from the project's folder, with `/`.
@@ -99,8 +104,7 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
     findings.extend(in_scripts(&loader, &client));
     let (in_schedule, entries) = in_schedule(folder, &client);
     findings.extend(in_schedule);
-    let looked_at =
-        format!("{} tasks, {} plugins, {entries} schedule entries", catalog.tasks.len(), catalog.plugins.len());
+    let looked_at = looked_at(catalog.tasks.len(), catalog.plugins.len(), entries);
     Ok(Found { findings, looked_at })
 }
 
@@ -287,6 +291,12 @@ mod tests {
             [summary(0, 0), summary(1, 0), summary(2, 1)],
             ["no problems", "1 problem", "2 problems, 1 warning"]
         );
+    }
+
+    #[test]
+    fn one_of_a_kind_is_told_as_one() {
+        assert_eq!(looked_at(1, 1, 1), "1 task, 1 plugin, 1 schedule entry");
+        assert_eq!(looked_at(0, 2, 0), "0 tasks, 2 plugins, 0 schedule entries");
     }
 
     #[test]

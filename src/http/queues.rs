@@ -108,7 +108,7 @@ async fn turn(door: &Door, name: &str, paused: bool) -> Result<Json<Shown>, Prob
 
 /// Those that hold something or are paused, and those of the tasks there are.
 async fn known(door: &Door) -> StoreResult<BTreeMap<QueueName, QueueFacts>> {
-    let idle = door.client.catalogs().current().queues();
+    let idle = door.client.queues();
     let idle = idle.into_iter().map(|name| QueueFacts { name, depth: Depth::default(), paused: false });
     let held = door.client.stores().queue.queues().await?;
     Ok(idle.chain(held).map(|facts| (facts.name.clone(), facts)).collect())

@@ -1,6 +1,6 @@
 //! The immutable answer to "what is there?", swapped whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::arguments::{self, ArgumentError};
 use super::path;
 use crate::script::{Broken, Script};
-use crate::task::{Options, QueueName, nearest};
+use crate::task::{Options, nearest};
 
 /// A task that can be run.
 pub struct Task {
@@ -81,12 +81,6 @@ impl Catalog {
     /// Where several fit, the first counts; a parameter has 1 to 64 characters.
     pub fn consumer(&self, path: &str) -> Option<(&Arc<Consumer>, BTreeMap<String, String>)> {
         self.consumers.iter().find_map(|consumer| Some((consumer, path::fit(&consumer.path, path)?)))
-    }
-
-    /// The queues that its tasks are sent to, each once, sorted.
-    pub fn queues(&self) -> Vec<QueueName> {
-        let queues: BTreeSet<_> = self.tasks.values().map(|task| task.options.queue.clone()).collect();
-        queues.into_iter().collect()
     }
 }
 

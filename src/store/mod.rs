@@ -6,11 +6,14 @@
 //!
 //! A claim is a lease. Its receipt is the right to settle; whoever lost the lease cannot write a result.
 
+mod control;
 pub mod embedded;
 mod lock;
+mod outage;
 mod recovered;
 pub mod redis;
 mod search;
+mod secret;
 mod space;
 mod url;
 
@@ -25,8 +28,10 @@ use tokio::sync::{broadcast, watch};
 
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
+pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
+pub use secret::Secret;
 pub use space::Space;
 pub use url::{check_url, is_shared, without_password};
 
@@ -37,7 +42,8 @@ pub enum Error {
     DuplicateId { id: TaskId },
     #[error(transparent)]
     Held(#[from] Held),
-    /// The store cannot be reached now; the same call may succeed later.
+    /// The store cannot be reached now; the same call may succeed later. The store tells of it in the log, see
+    /// [`is_told`](Self::is_told).
     #[error("the store is away: {reason}")]
     Away { reason: String },
     /// There is no room to write; nothing is lost, and the same call succeeds once there is.
@@ -48,6 +54,14 @@ pub enum Error {
     BadCursor { cursor: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
+}
+
+impl Error {
+    /// The store has said in the log that it cannot be used, and will say when it can: whoever meets the error need
+    /// not.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Full { .. })
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -77,6 +91,17 @@ pub struct Settings {
 pub struct RedisSettings {
     /// Stands in front of every key and channel: Celery's `global_keyprefix`. Empty is none.
     pub prefix: String,
+    /// The name by which Sentinels know the primary: Celery's `master_name`. Only for `sentinel://`.
+    pub master: String,
+    /// The password of the Sentinels themselves. Empty is none.
+    pub sentinel_password: Secret,
+    /// The file (PEM) of those whose certificates are trusted, relative to the project's folder. Empty is whom the
+    /// system trusts. With `sentinel://` it says that everything is reached by TLS.
+    pub ca: PathBuf,
+    /// The file (PEM) of the certificate that is shown to Redis. Empty is none.
+    pub cert: PathBuf,
+    /// The file (PEM) of its private key.
+    pub key: PathBuf,
 }
 
 impl Default for Settings {
@@ -114,13 +139,16 @@ pub struct Stores {
     pub kv: Arc<dyn KeyValue>,
     pub sources: Arc<dyn Sources>,
     pub roster: Arc<dyn Roster>,
+    /// How workers are asked and told things from outside; `None` where nobody but this process is.
+    pub control: Option<Arc<dyn Control>>,
     /// Only this process can use the store, so that every queue in it is its to serve.
     pub exclusive: bool,
     /// The lock that an embedded store holds; `None` for Redis and in memory.
     pub lock: Option<Arc<Lock>>,
 }
 
-/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or `redis://…`.
+/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or one of
+/// Redis, see [`redis::open`].
 ///
 /// # Errors
 /// `Held` names the process that uses an embedded store already; `Away` when Redis does not answer.
@@ -131,8 +159,8 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     if url == "memory:" {
         return embedded::open_in_memory(settings);
     }
-    if url.starts_with("redis://") || url.starts_with("redis+unix://") || url.starts_with("unix://") {
-        return redis::open(url, settings).await;
+    if redis::is_url(url) {
+        return redis::open(url, folder, settings).await;
     }
     Err(check_url(url).expect_err("every store there is was tried above").into())
 }
@@ -177,6 +205,9 @@ pub struct Delivery {
     pub deaths: u32,
     /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
     pub expired: bool,
+    /// From when it could have started until it was claimed, by the store's clock; `None` when it was claimed before by
+    /// a process that died, and over Redis, where it would take a question for each task.
+    pub waited: Option<Duration>,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::Value;
@@ -38,7 +38,11 @@ pub struct TaskHost {
     ignore_result: bool,
     track_started: bool,
     meter: Arc<Meter>,
-    started_at: OnceLock<Timestamp>,
+    /// How long it had waited when it was claimed.
+    waited: Option<Duration>,
+    claimed: Instant,
+    /// Shared with those who look at the worker.
+    started_at: Arc<OnceLock<Timestamp>>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
     children: Mutex<Vec<TaskId>>,
@@ -48,7 +52,8 @@ pub struct TaskHost {
 }
 
 impl TaskHost {
-    pub fn new(floor: Arc<Floor>, delivery: &Delivery, task: &Task, meter: Arc<Meter>) -> Self {
+    /// `claimed` is when this process got the delivery.
+    pub fn new(floor: Arc<Floor>, delivery: &Delivery, task: &Task, meter: Arc<Meter>, claimed: Instant) -> Self {
         Self {
             floor,
             message: Arc::new(delivery.message.clone()),
@@ -57,7 +62,9 @@ impl TaskHost {
             ignore_result: delivery.message.ignore_result.unwrap_or(task.options.ignore_result),
             track_started: task.options.track_started,
             meter,
-            started_at: OnceLock::new(),
+            waited: delivery.waited,
+            claimed,
+            started_at: Arc::default(),
             facts: OnceLock::new(),
             log: Mutex::default(),
             children: Mutex::default(),
@@ -79,6 +86,11 @@ impl TaskHost {
     /// `None` when nothing is to follow, or the message was not read.
     pub fn followers(&self) -> Option<&Followers> {
         self.followers.get()
+    }
+
+    /// Set when the script begins.
+    pub fn started_at(&self) -> &Arc<OnceLock<Timestamp>> {
+        &self.started_at
     }
 
     /// What is kept of the attempt once the script has ended.
@@ -122,7 +134,7 @@ impl TaskHost {
 impl Host for TaskHost {
     fn started(&self) {
         if self.started_at.set(Utc::now()).is_ok() {
-            self.meter.started();
+            self.meter.started(self.waited.map(|waited| waited + self.claimed.elapsed()));
             self.floor.client.stores().queue.started(&self.receipt);
             if self.track_started {
                 self.reporter().started(&self.floor.runtime, std::process::id(), &self.floor.settings.name);

@@ -1,6 +1,6 @@
 //! How fast queued tasks are worked off, beside a loop that makes the same calls to the same store without scripts.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -29,36 +29,168 @@ pub fn measure() {
         for round in 0..ROUNDS {
             std::fs::create_dir(folder.path().join(round.to_string())).unwrap();
         }
-        compare("sqlite", |round| format!("sqlite:{round}/umbel.db"), folder.path()).await;
-        let redis = RedisServer::start();
-        compare("redis", |round| format!("{}/{}", redis.url().trim_end_matches("/0"), round % 16), folder.path()).await;
+        let mut sqlite = Figures::default();
+        for round in 0..ROUNDS {
+            let url = format!("sqlite:{round}/umbel.db");
+            let stores = store::open(&url, folder.path(), store::Settings::default()).await.unwrap();
+            sqlite.round(&stores, &Pusher::Ours(stores.clone()), None).await;
+        }
+        sqlite.print("sqlite");
+        let server = RedisServer::start();
+        let (mut ours, mut celerys) = (Figures::default(), Figures::default());
+        for round in 0..ROUNDS {
+            let url = format!("{}/{round}", server.url().trim_end_matches("/0"));
+            let stores = store::open(&url, folder.path(), store::Settings::default()).await.unwrap();
+            let raw = || redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+            ours.round(&stores, &Pusher::Ours(stores.clone()), Some(raw())).await;
+            celerys.round(&stores, &Pusher::Celery(url.clone()), Some(raw())).await;
+        }
+        ours.print("redis, sent by us");
+        celerys.print("redis, sent by Celery's client");
     });
 }
 
-async fn compare(name: &str, url: impl Fn(usize) -> String, folder: &std::path::Path) {
-    let (mut ours, mut bare, mut pushing) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let stores = store::open(&url(round), folder, store::Settings::default()).await.unwrap();
-        bare.push(timed(&stores, drain_bare(&stores), &mut pushing).await);
-        ours.push(timed(&stores, drain_by_worker(&stores), &mut pushing).await);
-    }
-    let (ours, bare, pushing) = (median(ours), median(bare), median(pushing));
-    println!(
-        "drain on {name}: {ours:.0} tasks/s, bare loop {bare:.0}/s, ratio {:.2}; pushed at {pushing:.0}/s",
-        ours / bare
-    );
+/// Who sends the tasks that are drained.
+enum Pusher {
+    Ours(Stores),
+    /// The URL of a Redis, where the lists are written as Celery's client does.
+    Celery(String),
 }
 
-/// Tasks per second.
-async fn timed(stores: &Stores, drain: impl Future<Output = ()>, pushing: &mut Vec<f64>) -> f64 {
-    let began = Instant::now();
-    for _ in 0..TASKS / 1_000 {
-        stores.queue.push((0..1_000).map(|_| message()).collect(), None).await.unwrap();
+impl Pusher {
+    async fn push(&self) {
+        match self {
+            Self::Ours(stores) => {
+                for _ in 0..TASKS / 1_000 {
+                    stores.queue.push((0..1_000).map(|_| message()).collect(), None).await.unwrap();
+                }
+            }
+            Self::Celery(url) => {
+                let mut raw = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+                for _ in 0..TASKS / 1_000 {
+                    let envelopes: Vec<String> = (0..1_000).map(|_| celerys_envelope()).collect();
+                    redis::cmd("LPUSH").arg("celery").arg(envelopes).exec(&mut raw).unwrap();
+                }
+            }
+        }
     }
-    pushing.push(TASKS as f64 / began.elapsed().as_secs_f64());
-    let began = Instant::now();
-    drain.await;
-    TASKS as f64 / began.elapsed().as_secs_f64()
+}
+
+/// What one way of draining cost in each round.
+#[derive(Default)]
+struct Costs {
+    tasks_per_second: Vec<f64>,
+    own_cpu: Vec<f64>,
+    redis_cpu: Vec<f64>,
+    redis_bytes: Vec<f64>,
+}
+
+#[derive(Default)]
+struct Figures {
+    pushing: Vec<f64>,
+    ours: Costs,
+    bare: Costs,
+}
+
+impl Figures {
+    async fn round(&mut self, stores: &Stores, pusher: &Pusher, mut redis: Option<redis::Connection>) {
+        self.bare.note(stores, pusher, drain_bare(stores), &mut self.pushing, redis.as_mut()).await;
+        self.ours.note(stores, pusher, drain_by_worker(stores), &mut self.pushing, redis.as_mut()).await;
+    }
+
+    fn print(self, name: &str) {
+        let Self { pushing, ours, bare } = self;
+        let (rate, bare_rate) = (median(ours.tasks_per_second.clone()), median(bare.tasks_per_second.clone()));
+        println!(
+            "drain on {name}: {rate:.0} tasks/s, bare loop {bare_rate:.0}/s, ratio {:.2}; pushed at {:.0}/s",
+            rate / bare_rate,
+            median(pushing)
+        );
+        println!("  of each task: ours {ours}; bare {bare}");
+    }
+}
+
+impl Costs {
+    async fn note(
+        &mut self,
+        stores: &Stores,
+        pusher: &Pusher,
+        drain: impl Future<Output = ()>,
+        pushing: &mut Vec<f64>,
+        mut redis: Option<&mut redis::Connection>,
+    ) {
+        let began = Instant::now();
+        pusher.push().await;
+        pushing.push(TASKS as f64 / began.elapsed().as_secs_f64());
+        let before = redis.as_deref_mut().map(Spent::of);
+        let own_before = own_cpu();
+        let began = Instant::now();
+        drain.await;
+        let took = began.elapsed().as_secs_f64();
+        self.tasks_per_second.push(TASKS as f64 / took);
+        self.own_cpu.push((own_cpu() - own_before).as_secs_f64() * 1e6 / TASKS as f64);
+        if let (Some(before), Some(redis)) = (before, redis) {
+            let after = Spent::of(redis);
+            self.redis_cpu.push((after.cpu - before.cpu) * 1e6 / TASKS as f64);
+            self.redis_bytes.push((after.bytes - before.bytes) / TASKS as f64);
+        }
+        assert_eq!(stores.queue.depth(&QueueName::default()).await.unwrap(), store::Depth::default());
+    }
+}
+
+impl std::fmt::Display for Costs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} us of CPU", median(self.own_cpu.clone()))?;
+        if !self.redis_cpu.is_empty() {
+            let (cpu, bytes) = (median(self.redis_cpu.clone()), median(self.redis_bytes.clone()));
+            write!(f, ", {cpu:.1} us in Redis, {bytes:.0} bytes over the wire")?;
+        }
+        Ok(())
+    }
+}
+
+/// What Redis has spent since it was started.
+struct Spent {
+    /// In seconds.
+    cpu: f64,
+    bytes: f64,
+}
+
+impl Spent {
+    fn of(redis: &mut redis::Connection) -> Self {
+        let info: String = redis::cmd("INFO").arg("everything").query(redis).unwrap();
+        let number = |name: &str| -> f64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("INFO tells {name}")).trim().parse().unwrap()
+        };
+        Self {
+            cpu: number("used_cpu_user") + number("used_cpu_sys"),
+            bytes: number("total_net_input_bytes") + number("total_net_output_bytes"),
+        }
+    }
+}
+
+/// What this process has spent; zero where the system does not tell it in `/proc`.
+fn own_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may hold anything: the 12th and 13th are ticks of 10 ms in programs and in the system.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// The captured envelope of Celery's client, for a task of ours with an id of its own.
+fn celerys_envelope() -> String {
+    static CAPTURED: LazyLock<(String, String)> = LazyLock::new(|| {
+        let sample = include_str!("../celery/captured/pub-01-send_task.json");
+        let sample: serde_json::Value = serde_json::from_str(sample).unwrap();
+        let mut envelope = sample["keys_after"]["db0"]["celery"]["value"][0].clone();
+        envelope.as_object_mut().unwrap().remove("_body_decoded");
+        let id = envelope["headers"]["id"].as_str().unwrap().to_owned();
+        (envelope.to_string().replace("tasks.add", "math.add"), id)
+    });
+    let (envelope, id) = &*CAPTURED;
+    envelope.replace(id, &uuid::Uuid::new_v4().to_string())
 }
 
 /// `math.add(10, 3)`, as a client would send it.

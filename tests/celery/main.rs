@@ -1,6 +1,7 @@
 //! The real Celery at the other end of the wire. `tests/run` installs it.
 
 mod client;
+mod control;
 mod crash;
 mod follow_ups;
 mod mixed;

@@ -4,6 +4,8 @@ mod embedded;
 mod embedded_only;
 mod place;
 mod promises;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod redis;
 mod redis_only;
 #[allow(dead_code, reason = "each test program uses a part")]

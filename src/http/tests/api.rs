@@ -7,8 +7,9 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use super::*;
+use crate::client::Route;
 use crate::store::{Receipt, Results, Stores};
-use crate::task::{Progress, Run, TaskId};
+use crate::task::{Progress, QueueName, Run, TaskId};
 
 /// A body that is written while it is read.
 fn written() -> (mpsc::UnboundedSender<Bytes>, Body) {
@@ -197,6 +198,18 @@ async fn the_history_is_paged_and_light() {
     assert_eq!(slow["tasks"].as_array().unwrap().len(), 1);
     assert_problem(&bad, 422, "bad-cursor");
     assert_eq!(bad.json["parameter"], "cursor");
+}
+
+#[tokio::test]
+async fn a_queue_to_which_a_route_leads_is_known_before_anything_is_there() {
+    let mut house = House::open().await;
+    let route = Route { queue: QueueName::parse("far").unwrap(), remote: false };
+    house.state.client = house.state.client.clone().routed([("math.add".to_owned(), route)].into_iter().collect());
+    house.app = router(house.state.clone(), house.stop.clone());
+
+    let answer = house.get("/api/queues/far").await;
+
+    assert_eq!((answer.status, &answer.json["ready"]), (200, &json!(0)));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
--- queue and its envelope, and the numbers of the queues that are paused.
+-- queue and its envelope, the numbers of the queues that are paused, the time (ms), and 1 when something is known of
+-- ids that has to be looked at before a message starts.
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 
@@ -15,16 +16,30 @@ if redis.call('EXISTS', PAUSED) == 1 then
   end
 end
 
-promote(1000)
+local lists, members, inboxes = {}, {}, {}
 for q = 5, #ARGV do
   for _, step in ipairs(STEPS) do
     local list = list_of(ARGV[q], step)
-    empty_inbox(process .. ':' .. list, list)
+    local member = process .. ':' .. list
+    lists[#lists + 1], members[#members + 1], inboxes[#inboxes + 1] = list, member, inbox_of(member)
   end
 end
 
+-- One look at many keys, because of most of them there is nothing.
+local function any_exists(keys)
+  for from = 1, #keys, 1000 do
+    if redis.call('EXISTS', unpack(keys, from, math.min(from + 999, #keys))) > 0 then return true end
+  end
+  return false
+end
+
+promote(1000)
+if any_exists(inboxes) then
+  for n, member in ipairs(members) do empty_inbox(member, lists[n]) end
+end
+
 local taken = {}
-for _, step in ipairs(STEPS) do
+for _, step in ipairs(any_exists(lists) and STEPS or {}) do
   for q = 5, #ARGV do
     local room = most - #taken
     local envelopes = room > 0 and not paused[q] and redis.call('RPOP', list_of(ARGV[q], step), room)
@@ -59,12 +74,11 @@ if #taken > 0 then
   end
 elseif waits then
   redis.call('SADD', QUEUES, unpack(ARGV, 5))
-  for q = 5, #ARGV do
-    for _, step in ipairs(STEPS) do
-      redis.call('ZADD', INBOXES, now + lease, process .. ':' .. list_of(ARGV[q], step))
-    end
-  end
+  local lives = {}
+  for n, member in ipairs(members) do lives[2 * n - 1], lives[2 * n] = now + lease, member end
+  in_parts('ZADD', INBOXES, lives)
 end
 
 local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
-return { next_due and math.max(0, next_due - now) or -1, first, answer, numbers }
+local any_known = redis.call('EXISTS', REVOKED, REDELIVERED) > 0
+return { next_due and math.max(0, next_due - now) or -1, first, answer, numbers, now, any_known and 1 or 0 }

@@ -16,17 +16,21 @@ use tracing::warn;
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
 use crate::task::{Message, QueueName, Unreadable};
 
+use super::Redis;
 use super::connection::PATIENCE;
+use super::hands::Held;
 use super::record::Brief;
-use super::settle::{due, expires};
-use super::{Held, Redis};
+use super::settle::{due, due_ms, expires, expires_ms};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
 
-/// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, and the
-/// queues that are paused.
-type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>);
+/// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
+/// queues that are paused, the time in ms, and 1 when ids have to be looked at.
+type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8);
+
+/// A message that may start, and what its record is to say of it where nothing is written down yet.
+type Claimed = (Delivery, Option<Arc<str>>);
 
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
@@ -38,11 +42,11 @@ struct Candidate {
 /// Deliveries on their way to who claimed them; those that never arrive are put back.
 struct Found {
     store: Arc<Redis>,
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<Claimed>,
 }
 
 impl Found {
-    fn accept(mut self) -> Vec<Delivery> {
+    fn accept(mut self) -> Vec<Claimed> {
         std::mem::take(&mut self.deliveries)
     }
 }
@@ -53,6 +57,7 @@ impl Drop for Found {
         // Where this fails, or no runtime is left, they come back with the end of their lease.
         if let (false, Ok(runtime)) = (unheard.is_empty(), Handle::try_current()) {
             let store = self.store.clone();
+            let unheard = unheard.into_iter().map(|(delivery, _)| delivery).collect();
             runtime.spawn(async move { store.put_back(unheard, Duration::ZERO).await });
         }
     }
@@ -78,12 +83,14 @@ impl Redis {
             let _ = answer.send(found.map(|deliveries| Found { store, deliveries }));
         });
         let found = answered.await.map_err(|_| Error::from(anyhow!("the store is closed")))??;
-        let deliveries = found.accept();
-        let mut held = self.held.lock().expect("no one panics while holding the receipts");
-        held.extend(deliveries.iter().map(|Delivery { receipt, redelivered, .. }| {
-            (receipt.token, Held { receipt: receipt.clone(), redelivered: *redelivered })
-        }));
-        drop(held);
+        let mut deliveries = Vec::new();
+        let held = found.accept().into_iter().map(|(delivery, brief)| {
+            let Delivery { message, receipt, redelivered, .. } = &delivery;
+            let (receipt, queue, redelivered) = (receipt.clone(), message.queue.clone(), *redelivered);
+            deliveries.push(delivery);
+            Held { receipt, queue, redelivered, brief, begun: false }
+        });
+        self.hands.take(held);
         Ok(deliveries)
     }
 
@@ -93,7 +100,7 @@ impl Redis {
         most: usize,
         patience: Duration,
         caller: &mut oneshot::Sender<Result<Found>>,
-    ) -> Result<Vec<Delivery>> {
+    ) -> Result<Vec<Claimed>> {
         if most == 0 || queues.is_empty() {
             let _ = timeout(patience, caller.closed()).await;
             return Ok(Vec::new());
@@ -104,9 +111,13 @@ impl Redis {
             earlier.mark_unchanged();
             let left = end.saturating_duration_since(Instant::now());
             let queues = self.in_turn(queues);
-            let (next_due, first, taken, paused) = self.take(&queues, most, !left.is_zero()).await?;
+            let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
-            let deliveries = self.admit(read(&queues, first, taken)).await?;
+            let candidates = read(&queues, first, taken);
+            let deliveries = match startable(candidates, now, any_known == 1) {
+                Ok(deliveries) => deliveries,
+                Err(candidates) => self.admit(candidates).await?,
+            };
             if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
                 return Ok(deliveries);
             }
@@ -145,7 +156,7 @@ impl Redis {
             }
             let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
             // A Redis that stood still grants what nobody waits for any more.
-            if let Err(Ok((_, first, taken, _))) = answer.send(taken) {
+            if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
                 store.give_up(&queues, first, &taken).await;
             }
         });
@@ -164,7 +175,9 @@ impl Redis {
             // Nobody was told that it runs, so that its record does not change: no id.
             call.arg(token).arg(queues[*queue].as_str()).arg("");
         }
-        if let Err(cause) = self.connection.run::<()>(&call).await {
+        if let Err(cause) = self.connection.run::<()>(&call).await
+            && !cause.is_told()
+        {
             warn!("cannot give {} tasks back, the end of their lease will: {cause}", taken.len());
         }
     }
@@ -173,10 +186,8 @@ impl Redis {
         u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX >> 12)
     }
 
-    async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Delivery>> {
-        if candidates.is_empty() {
-            return Ok(Vec::new());
-        }
+    // Where a decision takes more than the message itself: a script makes it, and writes down who runs what.
+    async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Claimed>> {
         let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
         for Candidate { token, queue, message } in &candidates {
@@ -202,9 +213,10 @@ impl Redis {
             let receipt = Receipt { id: message.id.clone(), token: candidate.token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths, expired: decision == "expired" };
+            let expired = decision == "expired";
+            let delivery = Delivery { message, receipt, redelivered, deaths, expired, waited: None };
             match decision {
-                "start" | "again" | "expired" => deliveries.push(delivery),
+                "start" | "again" | "expired" => deliveries.push((delivery, None)),
                 "revoked" => self.settle_revoked(delivery).await,
                 _ => {}
             }
@@ -215,10 +227,33 @@ impl Redis {
     // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
     async fn settle_revoked(&self, delivery: Delivery) {
         let id = delivery.receipt.id.clone();
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await {
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await
+            && !cause.is_told()
+        {
             warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
         }
     }
+}
+
+// Of all of them, when nothing speaks against any: what a script would have to look for is not there, each can be read,
+// and each is due.
+fn startable(
+    candidates: Vec<Candidate>,
+    now: i64,
+    any_known: bool,
+) -> std::result::Result<Vec<Claimed>, Vec<Candidate>> {
+    let starts = |candidate: &Candidate| candidate.message.as_ref().is_ok_and(|message| due_ms(message) <= now);
+    if any_known || !candidates.iter().all(starts) {
+        return Err(candidates);
+    }
+    let claimed = candidates.into_iter().filter_map(|Candidate { token, message, .. }| {
+        let message = message.ok()?;
+        let brief = Brief::of(&message).to_text().into();
+        let receipt = Receipt { id: message.id.clone(), token };
+        let expired = (1..=now).contains(&expires_ms(&message));
+        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief)))
+    });
+    Ok(claimed.collect())
 }
 
 fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> Vec<Candidate> {

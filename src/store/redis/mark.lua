@@ -1,7 +1,40 @@
--- Writes down that scripts have begun. ARGV: tokens; those that are not held any more do not count.
+-- Writes down what runs, and which scripts have begun; what is not held any more does not count.
+-- ARGV: worker; then of each: token, '1' when its script has begun, id, queue, brief ('' when it is written down that it
+-- runs).
 
-local began = {}
-for n, held in pairs(are_held(ARGV)) do
-  if held then began[#began + 1] = ARGV[n] end
+local worker = ARGV[1]
+local tokens = {}
+for i = 2, #ARGV, 5 do tokens[#tokens + 1] = ARGV[i] end
+local any_terminate = redis.call('EXISTS', TERMINATE) == 1
+
+local began, running, known = {}, {}, {}
+
+local function runs(token, id, queue, brief)
+  local run = run_of(id)
+  local state = redis.call('HGET', run, 'state')
+  if state == 'REVOKED' then
+    -- Revoked between its claim and now. What comes of it is not kept, so it need not go on.
+    redis.call('PUBLISH', TERMINATE, id)
+    return
+  end
+  if not state then -- it came from outside
+    redis.call('HSET', run, 'queue', queue, 'brief', brief)
+    known[#known + 1] = now_us
+    known[#known + 1] = id
+  end
+  redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)
+  running[#running + 1] = id
+  changed(id)
+  if any_terminate and redis.call('ZSCORE', TERMINATE, id) then redis.call('PUBLISH', TERMINATE, id) end
 end
-if #began > 0 then redis.call('SADD', STARTED, unpack(began)) end
+
+for n, is_held in pairs(are_held(tokens)) do
+  if is_held then
+    local token, has_begun, id, queue, brief = unpack(ARGV, 5 * n - 3, 5 * n + 1)
+    if has_begun == '1' then began[#began + 1] = token end
+    if brief ~= '' then runs(token, id, queue, brief) end
+  end
+end
+in_parts('SADD', STARTED, began)
+in_parts('ZADD', HISTORY, known)
+in_parts('ZREM', ENDED, running) -- its sender sent twice what has ended

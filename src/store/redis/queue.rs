@@ -31,6 +31,9 @@ type Orphan = (u64, String, Vec<u8>, String);
 /// The tokens that were lost, what is to be settled, and how many messages are handed out again.
 type Swept = (Vec<u64>, Vec<Orphan>, u64);
 
+/// How often a task that is being revoked is looked for while the store says that it is there.
+const LOOKS: u32 = 3;
+
 const POISONED: &str = "poisoned";
 
 impl Redis {
@@ -41,16 +44,13 @@ impl Redis {
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
         let id = message.id.clone();
         let receipt = Receipt { id: id.clone(), token };
-        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false };
+        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false, waited: None };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await {
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await
+            && !cause.is_told()
+        {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
-    }
-
-    fn let_go(&self, receipt: &Receipt) {
-        self.held.lock().expect("no one panics while holding the receipts").remove(&receipt.token);
-        self.begun.forget(receipt.token);
     }
 }
 
@@ -86,9 +86,10 @@ impl Queue for Arc<Redis> {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled> {
-        self.begun.forget(settlement.delivery.receipt.token);
-        let settled = self.settler.settle(&settlement).await?;
-        self.let_go(&settlement.delivery.receipt);
+        let token = settlement.delivery.receipt.token;
+        let brief = self.hands.settling(token);
+        let settled = self.settler.settle(&settlement, brief.as_deref()).await?;
+        self.hands.let_go(token);
         Ok(settled)
     }
 
@@ -98,7 +99,7 @@ impl Queue for Arc<Redis> {
         if done == 1 {
             return Ok(Settled::Stored);
         }
-        self.let_go(receipt);
+        self.hands.let_go(receipt.token);
         Ok(Settled::LeaseLost)
     }
 
@@ -106,25 +107,23 @@ impl Queue for Arc<Redis> {
         if deliveries.is_empty() {
             return Ok(());
         }
+        // What is given back waits again, which is said of what is known to run.
+        self.hands.write().await?;
         let mut call = self.connection.scripts().put_back.prepare_invoke();
         call.arg(ms(wait));
         for Delivery { message, receipt, .. } in deliveries.iter().rev() {
-            self.let_go(receipt);
+            self.hands.let_go(receipt.token);
             call.arg(receipt.token).arg(message.queue.as_str()).arg(receipt.id.as_str());
         }
         self.connection.run(&call).await
     }
 
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
-        self.begun.flush().await?;
+        self.hands.write().await?;
         let mut call = self.connection.scripts().sweep.prepare_invoke();
         call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
         call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
-        let held: Vec<u64> = {
-            let held = self.held.lock().expect("no one panics while holding the receipts");
-            held.keys().copied().collect()
-        };
-        for token in held {
+        for token in self.hands.tokens() {
             call.arg(token);
         }
         let (lost, orphans, again): Swept = self.connection.run(&call).await?;
@@ -132,21 +131,33 @@ impl Queue for Arc<Redis> {
         for orphan in orphans {
             self.bury(orphan).await;
         }
-        let mut held = self.held.lock().expect("no one panics while holding the receipts");
         // What was settled while the script ran is not lost: it is not held any more.
-        Ok(lost.iter().filter_map(|token| held.remove(token)).map(|held| held.receipt).collect())
+        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
     }
 
     async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {
-        let now = Utc::now();
-        let told = self.record(id).await?.and_then(|record| record.revocation(id, now));
-        let mut call = self.connection.scripts().revoke.prepare_invoke();
-        call.arg(id.as_str())
-            .arg(u8::from(terminate))
-            .arg(to_json(&Ended::of_revocation(now)).get())
-            .arg(told.unwrap_or_default())
-            .arg(self.settings.keep.as_secs().max(1));
-        let came_of_it: String = self.connection.run(&call).await?;
+        self.hands.write_of(id).await?;
+        let mut looks = 0;
+        let came_of_it = loop {
+            let now = Utc::now();
+            let record = self.record(id).await?;
+            looks += 1;
+            // What a newer version writes cannot be read however often it is looked at.
+            let known = record.is_some() || looks == LOOKS;
+            let told = record.and_then(|record| record.revocation(id, now));
+            let mut call = self.connection.scripts().revoke.prepare_invoke();
+            call.arg(id.as_str())
+                .arg(u8::from(terminate))
+                .arg(to_json(&Ended::of_revocation(now)).get())
+                .arg(told.unwrap_or_default())
+                .arg(self.settings.keep.as_secs().max(1))
+                .arg(u8::from(known));
+            let came_of_it: String = self.connection.run(&call).await?;
+            // Another process claimed it since it was looked for: now there is more to tell.
+            if came_of_it != "again" {
+                break came_of_it;
+            }
+        };
         Ok(match came_of_it.as_str() {
             "before" => Revoked::BeforeStart,
             "running" => Revoked::WhileRunning,
@@ -193,13 +204,7 @@ impl Queue for Arc<Redis> {
     }
 
     fn started(&self, receipt: &Receipt) {
-        let redelivered = {
-            let held = self.held.lock().expect("no one panics while holding the receipts");
-            // What is not held any more has lost its lease, and who has it now counts its deaths.
-            let Some(held) = held.get(&receipt.token) else { return };
-            held.redelivered
-        };
-        if redelivered { self.begun.note_and_wait(receipt.token) } else { self.begun.note(receipt.token) }
+        self.hands.begun(receipt.token);
     }
 
     async fn queues(&self) -> Result<Vec<QueueFacts>> {
@@ -215,7 +220,7 @@ impl Queue for Arc<Redis> {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.connection.ask(&redis::cmd("PING")).await
+        self.connection.probe().await
     }
 }
 

@@ -70,10 +70,13 @@ pub struct Ended {
     children: Vec<TaskId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
+    /// Who ran it, where nobody wrote down that it ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
 }
 
 impl Ended {
-    pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Self {
+    pub fn of_settlement(settlement: &Settlement, worker: Option<&str>, now: Timestamp) -> Self {
         let attempt = &settlement.attempt;
         Self {
             started_at: attempt.started_at,
@@ -85,6 +88,7 @@ impl Ended {
                 Ending::Failure(why) | Ending::Retry { why, .. } => Some(why.clone()),
                 Ending::Revoked { reason } => Some(results::revocation(reason)),
             },
+            worker: worker.map(str::to_owned),
         }
     }
 
@@ -159,7 +163,7 @@ impl Record {
             eta: self.time("eta").or(self.brief.eta),
             started_at: if running { self.time("started_at") } else { ended.started_at },
             finished_at: ended.finished_at.filter(|_| !running),
-            worker: self.text("worker").map(str::to_owned),
+            worker: ended.worker.filter(|_| !running).or_else(|| self.text("worker").map(str::to_owned)),
             code: ended.code,
             children: ended.children,
             log: self.text("log").and_then(|log| serde_json::from_str(log).ok()).unwrap_or_default(),

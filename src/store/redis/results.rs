@@ -242,6 +242,7 @@ mod tests {
                 redelivered: false,
                 deaths: 0,
                 expired: false,
+                waited: None,
             },
             ending,
             attempt: Attempt {
@@ -350,6 +351,7 @@ mod tests {
                 redelivered: false,
                 deaths: 0,
                 expired: false,
+                waited: None,
             },
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },

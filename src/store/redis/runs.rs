@@ -25,6 +25,7 @@ impl Redis {
 #[async_trait]
 impl Results for Redis {
     async fn load(&self, id: &TaskId) -> Result<Option<Run>> {
+        self.hands.write_of(id).await?;
         let mut look = redis::pipe();
         look.hgetall(self.connection.keys().run(id)).get(self.connection.keys().meta(id));
         let (fields, meta): (HashMap<String, Vec<u8>>, Option<Vec<u8>>) = self.connection.ask_all(&look).await?;
@@ -54,6 +55,7 @@ impl Results for Redis {
     }
 
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()> {
+        self.hands.write_of(&receipt.id).await?;
         let mut call = self.connection.scripts().progress.prepare_invoke();
         call.arg(receipt.id.as_str()).arg(receipt.token).arg(to_json(&progress).get());
         self.connection.run(&call).await

@@ -53,6 +53,7 @@ scripts! {
     workers = "workers.lua";
     watermarks = "watermarks.lua";
     delete_expected = "delete_expected.lua";
+    reply = "reply.lua";
 }
 
 /// `text` as a string of Lua, whatever it holds.

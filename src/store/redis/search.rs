@@ -40,6 +40,7 @@ impl Position {
 #[async_trait]
 impl History for Redis {
     async fn search(&self, filter: &Filter) -> Result<Page> {
+        self.hands.write().await?;
         let bad = |cursor: &String| Error::BadCursor { cursor: cursor.clone() };
         let cursor = filter.cursor.as_ref().map(|text| Position::parse(text).ok_or_else(|| bad(text))).transpose()?;
         let mut walk = Walk { after: cursor, oldest: filter.since.map_or(0, |since| since.timestamp_micros()) };

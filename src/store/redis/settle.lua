@@ -1,7 +1,7 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
--- attempt (JSON), log (JSON, '' to leave it as it is), Celery's result ('' when nothing is published), the retry as
--- step, due (ms), retries and envelope ('' for none); how many
+-- attempt (JSON), log (JSON, '' to leave it as it is), Celery's result ('' when nothing is published), brief ('' when
+-- it is written down that it ran), the retry as step, due (ms), retries and envelope ('' for none); how many
 -- follow-ups, and of each: id, queue, step, due (ms), envelope, brief.
 -- Returns 1 or 0 for each: stored, or the lease was lost.
 
@@ -9,44 +9,62 @@ local keep, history = ARGV[1], tonumber(ARGV[2])
 local any_acknowledged = redis.call('EXISTS', ACKNOWLEDGED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 local any_started = redis.call('EXISTS', STARTED) == 1
+local any_revoked = redis.call('EXISTS', REVOKED) == 1
 
--- Where each delivery begins.
-local starts, tokens = {}, {}
+-- Where each delivery begins, and the runs of which nothing is written down since their claim.
+local starts, tokens, unwritten = {}, {}, {}
 local next_start = 3
 while next_start <= #ARGV do
   starts[#starts + 1] = next_start
   tokens[#tokens + 1] = ARGV[next_start]
-  next_start = next_start + 12 + 6 * ARGV[next_start + 11]
+  if ARGV[next_start + 7] ~= '' then unwritten[#unwritten + 1] = run_of(ARGV[next_start + 2]) end
+  next_start = next_start + 13 + 6 * ARGV[next_start + 12]
 end
 
 local held = are_held(tokens)
-local settled, of_queue, over = {}, {}, {}
+local all_known = #unwritten == 0 or redis.call('EXISTS', unpack(unwritten)) == #unwritten
+local settled, of_queue, over, known = {}, {}, {}, {}
 
 local function settle(at)
-  local token, queue, id, state, attempt, log, meta = unpack(ARGV, at, at + 6)
-  local step, due, retries, envelope, followers = unpack(ARGV, at + 7, at + 11)
+  local token, queue, id, state, attempt, log, meta, brief = unpack(ARGV, at, at + 7)
+  local step, due, retries, envelope, followers = unpack(ARGV, at + 8, at + 12)
   settled[token] = true
-  of_queue[queue] = of_queue[queue] or {}
-  table.insert(of_queue[queue], token)
+  local ended = of_queue[queue]
+  if not ended then
+    ended = {}
+    of_queue[queue] = ended
+  end
+  ended[#ended + 1] = token
   if any_redelivered then redis.call('HDEL', REDELIVERED, id) end
 
   local run = run_of(id)
+  if any_revoked and brief ~= '' and redis.call('HGET', run, 'state') == 'REVOKED' then
+    -- Revoked just after its claim, and everybody was told so: it stays so.
+    redis.call('ZREM', REVOKED, id)
+    return
+  end
+  if not all_known and brief ~= '' and redis.call('HEXISTS', run, 'brief') == 0 then -- it came from outside
+    redis.call('HSET', run, 'brief', brief, 'queue', queue, 'state', state, 'attempt', attempt)
+    known[#known + 1] = now_us
+    known[#known + 1] = id
+  else
+    redis.call('HSET', run, 'state', state, 'attempt', attempt)
+  end
   -- Apart from the rest, because a search reads the rest of many runs.
   if log ~= '' then redis.call('HSET', run, 'log', log) end
   if envelope ~= '' then
-    redis.call('HSET', run, 'state', state, 'attempt', attempt, 'retries', retries, 'eta', due)
+    redis.call('HSET', run, 'retries', retries, 'eta', due)
     redis.call('EXPIRE', run, UNSETTLED + math.max(0, math.ceil((due - now) / 1000)))
     place(queue, step, id, tonumber(due), envelope)
   else
     -- It ages by its place among the ended ones, not by a time to live of its own.
-    redis.call('HSET', run, 'state', state, 'attempt', attempt)
     over[#over + 1] = now_text
     over[#over + 1] = id
-    if state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
+    if any_revoked and state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
   end
   tell(id, meta, keep)
   local new = {}
-  for follower = at + 12, at + 6 + 6 * followers, 6 do
+  for follower = at + 13, at + 7 + 6 * followers, 6 do
     -- A second run of the same task, after a death, does not send its fixed followers twice.
     if redis.call('EXISTS', run_of(ARGV[follower])) == 0 then new[#new + 1] = follower end
   end
@@ -65,6 +83,7 @@ for queue, ended in pairs(of_queue) do
   if any_acknowledged then redis.call('SREM', ACKNOWLEDGED, unpack(ended)) end
   if any_started then redis.call('SREM', STARTED, unpack(ended)) end
 end
+in_parts('ZADD', HISTORY, known)
 if #over > 0 then
   redis.call('ZADD', ENDED, unpack(over))
   drop_oldest(history, #over)

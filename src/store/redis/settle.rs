@@ -32,6 +32,8 @@ struct Kept {
 /// Hands settlements over in batches.
 pub struct Settler {
     waiting: mpsc::Sender<(Vec<Vec<u8>>, Answer)>,
+    /// Kept with the runs of which nothing else was written down.
+    worker: String,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -47,20 +49,22 @@ impl Settler {
                 tell(answers, settle(&connection, kept, calls).await);
             }
         });
-        Self { waiting, _task: AbortOnDropHandle::new(task) }
+        Self { waiting, worker: settings.worker.clone(), _task: AbortOnDropHandle::new(task) }
     }
 
-    pub async fn settle(&self, settlement: &Settlement) -> Result<Settled> {
+    /// `brief` is what the record is to say of the message; `None` when it is written down already that it ran.
+    pub async fn settle(&self, settlement: &Settlement, brief: Option<&str>) -> Result<Settled> {
         let (answer, answered) = oneshot::channel();
         let stopped = || Error::from(anyhow!("the store is closed"));
-        self.waiting.send((arguments(settlement), answer)).await.map_err(|_| stopped())?;
+        self.waiting.send((arguments(settlement, brief, &self.worker), answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 
     /// Settles what did not run here.
     pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending) -> Result<Settled> {
         let attempt = Attempt { ignore_result: delivery.message.ignore_result == Some(true), ..Attempt::default() };
-        self.settle(&Settlement { delivery, ending, attempt, follow_ups: Vec::new() }).await
+        let brief = Brief::of(&delivery.message).to_text();
+        self.settle(&Settlement { delivery, ending, attempt, follow_ups: Vec::new() }, Some(&brief)).await
     }
 }
 
@@ -100,7 +104,7 @@ fn tell(answers: Vec<Answer>, settled: Result<Vec<u8>>) {
 }
 
 // The order of `settle.lua`.
-fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
+fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Vec<Vec<u8>> {
     let now = Utc::now();
     let Settlement { delivery, ending, follow_ups, .. } = settlement;
     let (state, next) = match ending {
@@ -109,7 +113,7 @@ fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
         Ending::Revoked { .. } => (State::Revoked, None),
         Ending::Retry { next, .. } => (State::Retry, Some(next)),
     };
-    let attempt = to_json(&Ended::of_settlement(settlement, now));
+    let attempt = to_json(&Ended::of_settlement(settlement, brief.map(|_| worker), now));
     let meta = results::of_settlement(settlement, now).unwrap_or_default();
     let mut arguments = vec![
         delivery.receipt.token.to_string().into_bytes(),
@@ -119,6 +123,7 @@ fn arguments(settlement: &Settlement) -> Vec<Vec<u8>> {
         attempt.get().into(),
         log(settlement),
         meta.into_bytes(),
+        brief.unwrap_or_default().into(),
     ];
     match next {
         Some(next) => arguments.extend([step(next), due(next), next.retries.to_string().into_bytes(), next.to_wire()]),
@@ -147,13 +152,23 @@ fn step(message: &Message) -> Vec<u8> {
 }
 
 /// When a message is due, in whole milliseconds that are not before it; 0 is at once.
+pub fn due_ms(message: &Message) -> i64 {
+    message.due_at().map_or(0, |due| whole_ms(due).max(0))
+}
+
+/// The same as an argument of a script.
 pub fn due(message: &Message) -> Vec<u8> {
-    message.due_at().map_or(0, |due| whole_ms(due).max(0)).to_string().into_bytes()
+    due_ms(message).to_string().into_bytes()
 }
 
 /// From when on a message may no longer start, in whole milliseconds that are not before it; 0 is never.
+pub fn expires_ms(message: &Message) -> i64 {
+    message.expires.map_or(0, |expires| whole_ms(expires.to_utc()).max(1))
+}
+
+/// The same as an argument of a script.
 pub fn expires(message: &Message) -> Vec<u8> {
-    message.expires.map_or(0, |expires| whole_ms(expires.to_utc()).max(1)).to_string().into_bytes()
+    expires_ms(message).to_string().into_bytes()
 }
 
 fn whole_ms(time: Timestamp) -> i64 {

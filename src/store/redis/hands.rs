@@ -1,0 +1,254 @@
+//! What this process has in its hands: claimed, and neither settled nor given back.
+//!
+//! Most tasks have ended before it would be worth a word that they run. So what is claimed, and which scripts have
+//! begun, is written down a moment later, and only of what has not ended by then; a settlement brings the rest itself.
+//! Who asks in this process finds it written, because it is written first. A task that kills its process within that
+//! moment is not suspected for it; it comes back, and where something came back the mark is waited for, so that each
+//! further death counts.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+use crate::store::{Receipt, Result};
+use crate::task::{QueueName, TaskId};
+
+use super::connection::{Connection, PATIENCE};
+
+/// How often it is looked what is to be written down; what is as old as that is.
+const MOMENT: Duration = Duration::from_millis(20);
+/// The pause before what could not be written is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The most deliveries that one call of the script writes, so that it never keeps others waiting for long.
+const MOST: usize = 500;
+
+/// One delivery of ours.
+pub struct Held {
+    pub receipt: Receipt,
+    pub queue: QueueName,
+    /// Its process died before, perhaps because of it.
+    pub redelivered: bool,
+    /// What its record is to say of the message, while it is not written down that it runs.
+    pub brief: Option<Arc<str>>,
+    /// Its script has begun.
+    pub begun: bool,
+}
+
+/// The deliveries of one process. Bounded by what it claims.
+pub struct Hands {
+    book: Arc<Book>,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct Book {
+    connection: Connection,
+    worker: String,
+    pages: Mutex<Pages>,
+    something: Notify,
+    urgent: Notify,
+    /// Held while some are on their way, so that who wants everything written knows that it is.
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Pages {
+    held: HashMap<u64, Held>,
+    /// Of which something is to be written since the last look.
+    fresh: HashSet<u64>,
+    /// The same since the look before.
+    ripe: HashSet<u64>,
+    /// Threads that go on once everything is written.
+    waiting: Vec<SyncSender<()>>,
+}
+
+impl Pages {
+    fn has_unwritten(&self) -> bool {
+        !self.fresh.is_empty() || !self.ripe.is_empty()
+    }
+
+    fn forget(&mut self, token: u64) {
+        self.fresh.remove(&token);
+        self.ripe.remove(&token);
+    }
+}
+
+impl Hands {
+    /// `worker` is kept with each run.
+    pub fn start(connection: Connection, worker: String) -> Self {
+        let book = Arc::new(Book {
+            connection,
+            worker,
+            pages: Mutex::default(),
+            something: Notify::new(),
+            urgent: Notify::new(),
+            writing: tokio::sync::Mutex::new(()),
+        });
+        let task = tokio::spawn(book.clone().write_always());
+        Self { book, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub fn take(&self, deliveries: impl IntoIterator<Item = Held>) {
+        let mut pages = self.book.pages();
+        for held in deliveries {
+            let token = held.receipt.token;
+            if held.brief.is_some() {
+                pages.fresh.insert(token);
+            }
+            pages.held.insert(token, held);
+        }
+        drop(pages);
+        self.book.something.notify_one();
+    }
+
+    /// The script of this delivery begins; written down soon. Where it came back from a dead process this waits until
+    /// it is, and goes on without that when Redis is away.
+    pub fn begun(&self, token: u64) {
+        let Some(written) = self.book.note_begun(token) else { return };
+        self.book.something.notify_one();
+        self.book.urgent.notify_one();
+        // Either way the script begins now.
+        let _ = written.recv_timeout(PATIENCE);
+    }
+
+    /// It is about to be settled, which needs no word of its beginning any more. What its record is to say of the
+    /// message, where that is not written down.
+    pub fn settling(&self, token: u64) -> Option<Arc<str>> {
+        let mut pages = self.book.pages();
+        pages.forget(token);
+        pages.held.get(&token)?.brief.clone()
+    }
+
+    /// It is not ours any more.
+    pub fn let_go(&self, token: u64) -> Option<Held> {
+        let mut pages = self.book.pages();
+        pages.forget(token);
+        pages.held.remove(&token)
+    }
+
+    /// Everything that is ours.
+    pub fn tokens(&self) -> Vec<u64> {
+        self.book.pages().held.keys().copied().collect()
+    }
+
+    /// Writes down at once what is not written yet.
+    pub async fn write(&self) -> Result<()> {
+        self.book.write(true).await
+    }
+
+    /// The same when it concerns this task.
+    pub async fn write_of(&self, id: &TaskId) -> Result<()> {
+        let concerned = {
+            let pages = self.book.pages();
+            // Nothing is ours where only questions are asked, and then nothing is looked through.
+            pages.held.values().any(|held| held.brief.is_some() && held.receipt.id == *id)
+        };
+        if concerned { self.write().await } else { Ok(()) }
+    }
+}
+
+impl Book {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().expect("no one panics while holding the deliveries")
+    }
+
+    // Where the mark has to be waited for: what tells that it is written.
+    fn note_begun(&self, token: u64) -> Option<std::sync::mpsc::Receiver<()>> {
+        let mut pages = self.pages();
+        // What is not held any more has lost its lease, and who has it now counts its deaths.
+        let held = pages.held.get_mut(&token)?;
+        held.begun = true;
+        let redelivered = held.redelivered;
+        let first = !pages.has_unwritten();
+        if !pages.ripe.contains(&token) {
+            pages.fresh.insert(token);
+        }
+        if redelivered {
+            let (written, wait) = sync_channel(1);
+            pages.waiting.push(written);
+            return Some(wait);
+        }
+        drop(pages);
+        // Else somebody was told already.
+        if first {
+            self.something.notify_one();
+        }
+        None
+    }
+
+    async fn write_always(self: Arc<Self>) {
+        let mut told = false;
+        loop {
+            self.something.notified().await;
+            while self.pages().has_unwritten() {
+                let all = tokio::select! {
+                    () = sleep(MOMENT) => false,
+                    () = self.urgent.notified() => true,
+                };
+                match self.write(all).await {
+                    Ok(()) => told = false,
+                    Err(cause) => {
+                        if !cause.is_told() && !std::mem::replace(&mut told, true) {
+                            warn!("cannot write down which tasks run, trying again: {cause}");
+                        }
+                        sleep(PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+
+    // Writes what is ripe, or everything.
+    async fn write(&self, all: bool) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        let (tokens, waiting) = {
+            let mut pages = self.pages();
+            let pages = &mut *pages;
+            let mut tokens = std::mem::replace(&mut pages.ripe, std::mem::take(&mut pages.fresh));
+            if all {
+                tokens.extend(pages.ripe.drain());
+            }
+            (tokens.into_iter().collect::<Vec<_>>(), if all { std::mem::take(&mut pages.waiting) } else { Vec::new() })
+        };
+        for (number, part) in tokens.chunks(MOST).enumerate() {
+            if let Err(cause) = self.mark(part).await {
+                let mut pages = self.pages();
+                // What was settled meanwhile is left out by the script.
+                pages.ripe.extend(&tokens[number * MOST..]);
+                pages.waiting.extend(waiting);
+                return Err(cause);
+            }
+        }
+        for waiting in waiting {
+            // It may have gone on already.
+            let _ = waiting.try_send(());
+        }
+        Ok(())
+    }
+
+    // The order of `mark.lua`.
+    async fn mark(&self, tokens: &[u64]) -> Result<()> {
+        let mut call = self.connection.scripts().mark.prepare_invoke();
+        call.arg(&self.worker);
+        {
+            let pages = self.pages();
+            for held in tokens.iter().filter_map(|token| pages.held.get(token)) {
+                call.arg(held.receipt.token).arg(u8::from(held.begun));
+                call.arg(held.receipt.id.as_str()).arg(held.queue.as_str()).arg(held.brief.as_deref().unwrap_or(""));
+            }
+        }
+        self.connection.run::<()>(&call).await?;
+        let mut pages = self.pages();
+        for token in tokens {
+            if let Some(held) = pages.held.get_mut(token) {
+                held.brief = None;
+            }
+        }
+        Ok(())
+    }
+}
