@@ -104,7 +104,9 @@ async fn a_message_of_celery_wakes_an_idle_worker_whatever_its_step() {
     let (_server, stores, mut raw) = open().await;
     let idle = Idle::start(&stores, &mut raw, &["celery", "mail"]).await;
 
-    for (name, list) in [("m1", "celery"), ("m2", "mail\u{6}\u{16}3"), ("m3", "celery\u{6}\u{16}6"), ("m4", "mail\u{6}\u{16}9")] {
+    for (name, list) in
+        [("m1", "celery"), ("m2", "mail\u{6}\u{16}3"), ("m3", "celery\u{6}\u{16}6"), ("m4", "mail\u{6}\u{16}9")]
+    {
         idle.waits(&mut raw).await;
         lpush(&mut raw, list, sum(name));
         // Long before its claim would have ended by itself.

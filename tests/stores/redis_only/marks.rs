@@ -44,7 +44,10 @@ async fn what_ends_before_it_is_written_down_is_kept_whole() {
     assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
 
     let run = load(&other, "m1").await;
-    assert_eq!((run.state, run.task.as_str(), run.worker.as_deref()), (State::Success, "tasks.add", Some("umbel@localhost")));
+    assert_eq!(
+        (run.state, run.task.as_str(), run.worker.as_deref()),
+        (State::Success, "tasks.add", Some("umbel@localhost"))
+    );
     assert_eq!((run.args.unwrap().get(), run.result.unwrap().get()), ("[2, 3]", "5"));
     let listed = other.history.search(&umbel::store::Filter { limit: 2, ..Default::default() }).await.unwrap();
     assert_eq!(listed.runs.len(), 1);
