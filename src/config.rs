@@ -145,6 +145,11 @@ impl Settings {
 fn read(folder: &Path, flags: &Flags) -> Result<(Settings, Layers), Vec<Broken>> {
     let layers = Layers::of_process(folder, flags)?;
     let settings = layers.settings()?;
+    let missing = settings.redis.files().into_iter().filter(|(_, file)| !folder.join(file).is_file());
+    let missing: Vec<Broken> = missing.map(|(name, file)| layers.missing(&["redis", name], file)).collect();
+    if !missing.is_empty() {
+        return Err(missing);
+    }
     Ok((Settings { folder: folder.to_owned(), ..settings }, layers))
 }
 

@@ -103,6 +103,12 @@ impl Layers {
         Err(refusals.into_iter().map(at).collect())
     }
 
+    /// The setting at `path` names a file that is not there.
+    pub fn missing(&self, path: &[&str], file: &Path) -> Broken {
+        let why = format!("{}: there is no file `{}` in the project's folder", told::path(path), file.display());
+        self.at(&path.iter().map(|&part| part.to_owned()).collect::<Vec<_>>(), why)
+    }
+
     fn broken(&self, path: &[String], error: &figment::Error) -> Broken {
         self.at(path, told::message(error))
     }

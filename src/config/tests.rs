@@ -269,6 +269,19 @@ fn a_remote_task_needs_a_queue_that_is_not_served_here() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_told_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(FILE), "store = \"rediss://h\"\n\n[redis]\nca = \"certs/ca.pem\"").unwrap();
+
+    let refused = told(Settings::check(folder.path(), &Flags::default()));
+    std::fs::create_dir(folder.path().join("certs")).unwrap();
+    std::fs::write(folder.path().join("certs/ca.pem"), "").unwrap();
+
+    assert_eq!(refused, "umbel.toml:4:6: redis.ca: there is no file `certs/ca.pem` in the project's folder");
+    assert!(Settings::check(folder.path(), &Flags::default()).is_ok());
+}
+
+#[test]
 fn the_password_of_the_sentinels_is_not_shown() {
     let file = "store = \"sentinel://h\"\n[redis]\nmaster = \"m\"\nsentinel_password = \"tops3cret\"";
 

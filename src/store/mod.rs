@@ -104,6 +104,14 @@ pub struct RedisSettings {
     pub key: PathBuf,
 }
 
+impl RedisSettings {
+    /// The files that are named, each with the name of its setting.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        let all = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
+        all.into_iter().filter(|(_, file)| !file.as_os_str().is_empty()).map(|(name, file)| (name, &**file)).collect()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -96,7 +96,7 @@ impl Connection {
     pub async fn probe(&self) -> Result<()> {
         let known = self.0.line.borrow().fault.clone();
         match known {
-            Some(fault) => Err(fault.between(self.place())),
+            Some(fault) => Err(fault.meanwhile(self.place())),
             None => self.ask(self.0.dialer.probing()).await,
         }
     }
@@ -121,7 +121,7 @@ impl Connection {
         };
         match line.connection {
             Some(connection) => Ok((line.number, connection)),
-            None => Err(line.fault.unwrap_or_else(|| silent(PATIENCE)).between(self.place())),
+            None => Err(line.fault.unwrap_or_else(|| silent(PATIENCE)).meanwhile(self.place())),
         }
     }
 
@@ -171,15 +171,15 @@ impl Connection {
     }
 
     fn doubt(&self, number: u64, fault: Fault) -> Error {
-        if fault.passes() {
-            self.cast_doubt(number, fault.reason.clone());
+        if !fault.passes() {
+            return fault.at(self.place());
         }
-        fault.at(self.place())
+        self.failed(number, fault)
     }
 
     fn failed(&self, number: u64, fault: Fault) -> Error {
         self.cast_doubt(number, fault.reason.clone());
-        fault.between(self.place())
+        fault.meanwhile(self.place())
     }
 
     fn cast_doubt(&self, number: u64, reason: String) {

@@ -34,21 +34,21 @@ impl Fault {
         Self { remedy, reason: reason.into() }
     }
 
-    /// Time or somebody else mends it, so that the same call is worth another try.
+    /// Time or somebody mends it, so that the same call is worth another try.
     pub fn passes(&self) -> bool {
-        !matches!(self.remedy, Remedy::Mend | Remedy::Allow)
+        self.remedy != Remedy::Mend
     }
 
-    /// As the callers of the store see it when there is no connection because of it. One is tried again until there is,
-    /// so that even what needs somebody's hand passes.
-    pub fn between(self, place: &str) -> Error {
+    /// As the callers of a store that was open see it: a connection is tried again until there is one, so that even
+    /// what needs somebody's hand passes.
+    pub fn meanwhile(self, place: &str) -> Error {
         match self.remedy {
             Remedy::MakeRoom => self.at(place),
             _ => Self { remedy: Remedy::Redial, ..self }.at(place),
         }
     }
 
-    /// As the callers of the store see it; `place` names this Redis.
+    /// As who opens the store sees it; `place` names this Redis.
     pub fn at(self, place: &str) -> Error {
         let said = format!("{place}: {}", self.reason);
         match self.remedy {
@@ -190,6 +190,9 @@ mod tests {
     #[test]
     fn what_passes_is_away_or_full_and_the_rest_is_neither() {
         let at = |fault: Fault| fault.at("redis at `h:1`");
+        let refused = answered("NOAUTH", "Authentication required.");
+        assert!(matches!(at(refused.clone()), Error::Other(_)), "at start");
+        assert!(matches!(refused.meanwhile("redis at `h:1`"), Error::Away { .. }), "later");
 
         assert!(matches!(at(answered("OOM", "")), Error::Full { .. }));
         for code in ["READONLY", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "UNBLOCKED"] {
@@ -198,7 +201,7 @@ mod tests {
             assert!(matches!(at(fault), Error::Away { .. }), "{code}");
         }
         assert_eq!(answered("ERR", "Authentication required.").remedy, Remedy::Allow);
-        for code in ["WRONGTYPE", "NOPERM", "NOAUTH", "MOVED", "ERR"] {
+        for code in ["WRONGTYPE", "NOPERM", "MOVED", "ERR"] {
             let fault = answered(code, "what Redis says");
             assert!(!fault.passes(), "{code}");
             assert!(matches!(at(fault), Error::Other(_)), "{code}");
