@@ -12,13 +12,16 @@ use super::tasks::{clock, took};
 use crate::config::Settings;
 use crate::http::path_part;
 use crate::script::Broken;
-use crate::store::WorkerFacts;
+use crate::store::{DeadLetter, WorkerFacts};
 use crate::task::{Json, Run};
 
 #[derive(clap::Args)]
 pub(super) struct Inspecting {
     /// The id of a task; without it workers and queues are shown.
     id: Option<String>,
+    /// The newest messages that could not be run, each with its reason.
+    #[arg(long, conflicts_with = "id")]
+    dead: bool,
     #[command(flatten)]
     reach: Reach,
 }
@@ -36,6 +39,11 @@ struct Queues {
 }
 
 #[derive(Deserialize)]
+struct DeadLetters {
+    dead_letters: Vec<DeadLetter>,
+}
+
+#[derive(Deserialize)]
 struct QueueShown {
     name: String,
     ready: u64,
@@ -50,6 +58,16 @@ pub(super) fn run(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let door = Door::open(inspecting.reach, settings)?;
+    if inspecting.dead {
+        let answer = door.get("/api/dead-letters?limit=100")?;
+        let DeadLetters { dead_letters } = door::read(&answer)?;
+        if json {
+            say(&answer)?
+        } else {
+            show_dead(dead_letters)?
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     match inspecting.id {
         Some(id) => {
             let answer = door.get(&format!("/api/tasks/{}", path_part(&id)))?;
@@ -63,7 +81,7 @@ pub(super) fn run(
             } else {
                 show(&workers, &queues)?;
                 if dead_letters > 0 {
-                    eprintln!("{dead_letters} messages could not be read and lie in the dead letters");
+                    eprintln!("{dead_letters} messages could not be run: `umbel inspect --dead` shows them");
                 }
             }
         }
@@ -86,6 +104,16 @@ fn show(workers: &[Json], queues: &[Json]) -> anyhow::Result<()> {
         let QueueShown { name, ready, delayed, claimed, paused } = door::read(queue.get())?;
         let [ready, delayed, claimed] = [ready, delayed, claimed].map(|count| count.to_string());
         table.add([name, ready, delayed, claimed, if paused { "paused" } else { "" }.to_owned()]);
+    }
+    table.print()?;
+    Ok(())
+}
+
+fn show_dead(letters: Vec<DeadLetter>) -> anyhow::Result<()> {
+    let mut table = Table::new(["AT", "QUEUE", "ID", "TASK", "BYTES", "REASON"]);
+    for DeadLetter { at, queue, reason, id, task, size, .. } in letters {
+        let id = id.map_or(String::new(), |id| id.to_string());
+        table.add([clock(at), queue.to_string(), id, task.unwrap_or_default(), size.to_string(), reason]);
     }
     table.print()?;
     Ok(())

@@ -28,6 +28,7 @@ pub const TABLE: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/openapi.json", READ),
     ("GET", "/api/catalog", READ),
     ("GET", "/api/catalog/{name}", READ),
+    ("GET", "/api/dead-letters", READ),
     ("GET", "/api/plugins", READ),
     ("GET", "/api/queues", READ),
     ("GET", "/api/queues/{name}", READ),

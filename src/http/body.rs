@@ -52,6 +52,14 @@ pub(super) fn query(uri: &Uri, known: &[&'static str]) -> Result<BTreeMap<String
     }
 }
 
+/// The query's field `limit`, where what is usual and the most are given.
+pub(super) fn limit(query: &BTreeMap<String, String>, (usual, most): (usize, usize)) -> Result<usize, Problem> {
+    query.get("limit").map_or(Ok(usual), |text| match text.parse() {
+        Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
+        _ => Err(bad("limit", &format!("must be a whole number from 1 to {most}"))),
+    })
+}
+
 /// How long to wait for a run, from the query's only field `wait`; `None` is not at all.
 pub(super) fn wait(uri: &Uri) -> Result<Option<Duration>, Problem> {
     let fields = query(uri, &["wait"])?;

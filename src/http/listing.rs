@@ -58,11 +58,7 @@ pub(super) async fn list(State(door): Shared, uri: Uri) -> Result<Json<Listing>,
 
 fn filter(uri: &Uri, now: Timestamp) -> Result<Filter, Problem> {
     let mut query = body::query(uri, &FIELDS)?;
-    let (usual, most) = LISTED;
-    let limit = query.get("limit").map_or(Ok(usual), |text| match text.parse() {
-        Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
-        _ => Err(body::bad("limit", &format!("must be a whole number from 1 to {most}"))),
-    })?;
+    let limit = body::limit(&query, LISTED)?;
     let state = query.get("state").map(|name| {
         let names = || RunState::ALL.map(RunState::as_str).join(", ");
         RunState::parse(&name.to_uppercase()).ok_or_else(|| body::bad("state", &format!("must be one of {}", names())))

@@ -14,6 +14,7 @@ mod access;
 mod body;
 mod catalog;
 mod cutter;
+mod dead_letters;
 mod enter;
 mod events;
 mod exposition;
@@ -121,6 +122,7 @@ fn router(state: AppState, stop: CancellationToken) -> Router {
         .route("/api/openapi.json", get(openapi::show))
         .route("/api/catalog", get(catalog::all))
         .route("/api/catalog/{name}", get(catalog::one))
+        .route("/api/dead-letters", get(dead_letters::list))
         .route("/api/plugins", get(catalog::plugins))
         .route("/api/queues", get(queues::list))
         .route("/api/queues/{name}", get(queues::one))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::access::TABLE;
-use super::{catalog, events, health, listing, metrics, queues, schedules, source, tasks, workers};
+use super::{catalog, dead_letters, events, health, listing, metrics, queues, schedules, source, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,7 +27,7 @@ use super::{catalog, events, health, listing, metrics, queues, schedules, source
     ),
     paths(
         tasks::send, tasks::send_many, tasks::load, tasks::revoke, tasks::retry, listing::list, events::follow,
-        source::of_run, catalog::all, catalog::one, catalog::plugins, queues::list, queues::one, queues::pause,
+        source::of_run, catalog::all, catalog::one, catalog::plugins, dead_letters::list, queues::list, queues::one, queues::pause,
         queues::resume, queues::purge, schedules::list, workers::list, health::pointer, health::alive, health::ready,
         metrics::show, show,
     ),

@@ -21,7 +21,8 @@ use rhai::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::script::{HostError, Native, brief, to_json};
+use crate::script::{HostError, Native, brief, to_json, to_typed_json};
+use crate::task::Json;
 
 /// Registers every native module with `engine`.
 pub fn register(engine: &mut Engine) {
@@ -82,7 +83,15 @@ fn placed(function: RhaiFunc) -> RhaiFunc {
 
 /// A script's value for those who do not know scripts.
 fn plain<T: DeserializeOwned>(value: &Dynamic) -> Native<T> {
-    let json = to_json(value)?;
+    read(&to_json(value)?)
+}
+
+/// The same for a message, in which blobs are marked as Celery marks bytes.
+fn marked<T: DeserializeOwned>(value: &Dynamic) -> Native<T> {
+    read(&to_typed_json(value)?)
+}
+
+fn read<T: DeserializeOwned>(json: &Json) -> Native<T> {
     serde_json::from_str(json.get()).map_err(|error| wrong("ValueError", error.to_string()))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rhai::{Array, Dynamic, Map, Module};
 use serde_json::Value;
 
-use super::{add, plain, time, wrong};
+use super::{add, marked, time, wrong};
 use crate::script::{Fields, Native, Submission, host, outside};
 use crate::task::{TaskId, Timestamp};
 
@@ -40,7 +40,7 @@ fn submit(what: &str, name: &str, args: Array, options: Map) -> Native<String> {
     let submission = Submission {
         task: name.to_owned(),
         // As one value, so that the bound on JSON is that of all arguments together.
-        args: plain(&Dynamic::from(args))?,
+        args: marked(&Dynamic::from(args))?,
         kwargs: kwargs(&fields).map_err(bad)??,
         countdown: fields.duration("countdown").map_err(bad)?,
         eta: eta(&fields).map_err(bad)?,
@@ -56,7 +56,7 @@ fn submit(what: &str, name: &str, args: Array, options: Map) -> Native<String> {
 fn kwargs(fields: &Fields) -> Result<Native<serde_json::Map<String, Value>>, String> {
     match fields.value("kwargs") {
         None => Ok(Ok(serde_json::Map::new())),
-        Some(value) if value.is_map() => Ok(plain(value)),
+        Some(value) if value.is_map() => Ok(marked(value)),
         Some(_) => Err("`kwargs` must be a map".to_owned()),
     }
 }
@@ -91,6 +91,17 @@ mod tests {
         let sent = &room.submissions()[0];
         assert_eq!((sent.task.as_str(), &sent.args), ("math.add", &vec![json!(2), json!({ "a": 1.5 })]));
         assert_eq!(id, r#""id-1""#);
+    }
+
+    #[test]
+    fn bytes_are_sent_as_celery_marks_them() {
+        let room = Room::default();
+
+        room.run(r#"let b = blob(1, 255); apply("a.b", [b], #{ kwargs: #{ b: b } })"#).unwrap();
+
+        let bytes = json!({ "__type__": "base64", "__value__": "/w==" });
+        let sent = &room.submissions()[0];
+        assert_eq!((&sent.args, &sent.kwargs["b"]), (&vec![bytes.clone()], &bytes));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Map, Module};
 
 use super::{add, number, wrong};
-use crate::script::{self, Fields, HostError, Native, TaskFacts, from_json, host, outside};
+use crate::script::{self, Fields, HostError, Native, TaskFacts, from_typed_json, host, outside};
 use crate::task::TaskId;
 
 /// The most of a note that is kept, in bytes; the rest is cut.
@@ -73,10 +73,10 @@ fn facts_functions(module: &mut Module) {
         Ok(facts("task::retries")?.retries.into())
     });
     add(module, "args() -> array", "What it was given by position: `task::args()`.", || -> Native<Dynamic> {
-        Ok(from_json(facts("task::args")?.args.get())?)
+        Ok(from_typed_json(facts("task::args")?.args.get())?)
     });
     add(module, "kwargs() -> map", "What it was given by name: `task::kwargs()`.", || -> Native<Dynamic> {
-        Ok(from_json(facts("task::kwargs")?.kwargs.get())?)
+        Ok(from_typed_json(facts("task::kwargs")?.kwargs.get())?)
     });
     add(module, "root_id() -> string | ()", "The first task of its tree: `task::root_id()`.", move || {
         facts("task::root_id").map(|facts| id(facts.root_id.clone()))

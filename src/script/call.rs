@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
 
 use super::limit::{self, Ending};
-use super::{Call, Finished, Limits, Script, Stop, StopReason, failure, to_json, value};
+use super::{Call, Finished, Limits, Script, Stop, StopReason, failure, to_typed_json, value};
 use crate::task::{Failure, Json, Outcome, show_duration};
 
 /// Runs `call` to its end, whatever that is.
@@ -104,7 +104,7 @@ fn perform(
     let as_method = this.is_some();
     let mut values: Vec<&mut Dynamic> = this.into_iter().chain(arguments.iter_mut()).collect();
     match context.call_fn_raw(function, as_method, as_method, &mut values).map_err(|error| *error) {
-        Ok(value) | Err(EvalAltResult::Exit(value, _)) => to_json(&value).map_err(of_result),
+        Ok(value) | Err(EvalAltResult::Exit(value, _)) => to_typed_json(&value).map_err(of_result),
         Err(error) => Err(failure::failure(error, script, function)),
     }
 }

@@ -24,6 +24,7 @@ mod memory;
 mod options;
 mod pool;
 mod stop;
+mod typed;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -43,7 +44,7 @@ pub use lint::{Finding, Lint, Refusal, Sent, Severity};
 pub use memory::{CountingAllocator, outside};
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
 pub use stop::{Stop, StopReason};
-pub use value::{MAX_JSON, from_json, to_json};
+pub use value::{MAX_JSON, from_json, from_typed_json, to_json, to_typed_json};
 
 use crate::task::Failure;
 

@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, FnPtr, Map};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::limit::step;
+use super::typed;
 use crate::task::{Failure, Json};
 
 /// The longest result or state, in bytes of JSON. A longer one is a failure.
@@ -23,9 +24,22 @@ pub(super) const MAX_DEPTH: usize = 127;
 /// `ValueError` for what is no JSON, `OverflowError` for an integer that 64 bits do not hold: as a float it would
 /// come out as another number.
 pub fn from_json(text: &str) -> Result<Dynamic, Failure> {
+    read(text, false)
+}
+
+/// Reads JSON that may come from Celery: as [`from_json`], and values that it marks with their type as a script sees them.
+///
+/// # Errors
+/// As [`from_json`].
+pub fn from_typed_json(text: &str) -> Result<Dynamic, Failure> {
+    read(text, true)
+}
+
+fn read(text: &str, typed: bool) -> Result<Dynamic, Failure> {
     let mut wide = false;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Reader { wide: &mut wide }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    let read =
+        Reader { wide: &mut wide, typed }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     match read {
         Ok(_) if wide && has_wide_integer(text) => Err(overflow()),
         Ok(value) => Ok(value),
@@ -42,6 +56,8 @@ fn overflow() -> Failure {
 struct Reader<'a> {
     /// A number may be an integer that serde_json made a float of.
     wide: &'a mut bool,
+    /// Values may be marked with their type.
+    typed: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
@@ -85,7 +101,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Dynamic, A::Error> {
         let mut array = Array::new();
-        while let Some(item) = items.next_element_seed(Reader { wide: self.wide })? {
+        while let Some(item) = items.next_element_seed(Reader { wide: self.wide, typed: self.typed })? {
             go_on()?;
             array.push(item);
         }
@@ -96,9 +112,9 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<std::borrow::Cow<'de, str>>()? {
             go_on()?;
-            map.insert(key.as_ref().into(), entries.next_value_seed(Reader { wide: self.wide })?);
+            map.insert(key.as_ref().into(), entries.next_value_seed(Reader { wide: self.wide, typed: self.typed })?);
         }
-        Ok(map.into())
+        Ok(if self.typed { typed::unmarked(map) } else { map.into() })
     }
 }
 
@@ -138,7 +154,19 @@ fn has_wide_integer(text: &str) -> bool {
 /// `TypeError` with the type and where it is, for what JSON cannot carry (functions, timestamps, ranges, byte blobs,
 /// numbers that are not finite); `RecursionError` when it is nested too deeply, `MemoryError` when it is too large.
 pub fn to_json(value: &Dynamic) -> Result<Json, Failure> {
-    let mut writer = Writer { out: Vec::with_capacity(64), path: Vec::new() };
+    write(value, false)
+}
+
+/// Writes JSON that Celery may read: as [`to_json`], and blobs as it marks bytes.
+///
+/// # Errors
+/// As [`to_json`].
+pub fn to_typed_json(value: &Dynamic) -> Result<Json, Failure> {
+    write(value, true)
+}
+
+fn write(value: &Dynamic, typed: bool) -> Result<Json, Failure> {
+    let mut writer = Writer { out: Vec::with_capacity(64), path: Vec::new(), typed };
     if let Err(refusal) = writer.write(value) {
         return Err(writer.failure(refusal));
     }
@@ -158,6 +186,8 @@ struct Writer {
     out: Vec<u8>,
     /// Where it stands; kept as it was when something is refused.
     path: Vec<Step>,
+    /// Blobs are marked as bytes.
+    typed: bool,
 }
 
 enum Step {
@@ -190,9 +220,22 @@ impl Writer {
             self.array(&array)
         } else if let Ok(letter) = value.as_char() {
             self.put(&letter)
+        } else if let (true, Ok(bytes)) = (self.typed, value.as_blob_ref()) {
+            self.blob(&bytes)
         } else {
             Err(Refusal::Type(kind(value).to_owned()))
         }
+    }
+
+    fn blob(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        if bytes.len() > MAX_JSON {
+            return Err(Refusal::TooLarge);
+        }
+        let (kind, text) = typed::marked(bytes);
+        self.out.extend_from_slice(format!(r#"{{"__type__":"{kind}","__value__":"#).as_bytes());
+        self.text(&text)?;
+        self.out.push(b'}');
+        Ok(())
     }
 
     fn text(&mut self, text: &str) -> Result<(), Refusal> {

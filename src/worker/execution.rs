@@ -13,7 +13,7 @@ use super::meters;
 use super::running::Entry;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
-use crate::script::{Call, Finished, StopReason, Ticket, from_json};
+use crate::script::{Call, Finished, StopReason, Ticket, from_typed_json};
 use crate::store::{self, Attempt, Delivery, Ending, Settled, Settlement, worker_lost};
 use crate::task::{Failure, Followers, Json, Message, Sender, Timestamp, Verdict, judge};
 
@@ -183,17 +183,15 @@ fn ended(finished: Option<Finished>) -> Performed {
 
 // On the script's thread, because a large body takes its time to read.
 fn arguments(task: &Task, host: &TaskHost) -> Result<Vec<Dynamic>, Failure> {
-    let (args, kwargs, embed) = host
-        .message()
-        .read_body::<Vec<Json>, BTreeMap<String, Json>>()
-        .map_err(|error| Failure::new("kombu.exceptions", "DecodeError", error.to_string()))?;
+    let (args, kwargs, embed) =
+        host.message().read_body::<Vec<Json>, BTreeMap<String, Json>>().map_err(|defect| defect.failure())?;
     if !embed.is_empty() {
         let (followers, readable) = Followers::read(&embed);
         host.followed_by(followers);
         readable?;
     }
-    let args = args.into_iter().map(|json| from_json(json.get())).collect::<Result<_, _>>()?;
-    let named = |(name, json): (String, Json)| Ok((name, from_json(json.get())?));
+    let args = args.into_iter().map(|json| from_typed_json(json.get())).collect::<Result<_, _>>()?;
+    let named = |(name, json): (String, Json)| Ok((name, from_typed_json(json.get())?));
     let kwargs = kwargs.into_iter().map(named).collect::<Result<_, Failure>>()?;
     task.bind(args, kwargs).map_err(|error| Failure::builtin("TypeError", format!("{}() {error}", task.name)))
 }

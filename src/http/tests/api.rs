@@ -233,6 +233,8 @@ async fn queues_are_looked_at_paused_and_purged() {
     let names: Vec<&Value> = all["queues"].as_array().unwrap().iter().map(|queue| &queue["name"]).collect();
     assert_eq!(names, ["celery", "io", "later"]);
     assert_eq!(all["dead_letters"], 0);
+    assert_eq!(house.get("/api/dead-letters?limit=5").await.json, json!({ "dead_letters": [], "count": 0 }));
+    assert_eq!(house.get("/api/dead-letters?limit=101").await.status, 422);
     assert_eq!(resumed.json, io(1, 1, false));
     assert_eq!(purged.json, json!({ "name": "io", "purged": 2 }));
     assert_eq!(one, io(0, 0, false));

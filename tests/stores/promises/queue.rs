@@ -294,6 +294,7 @@ pub async fn a_store_answers_and_begins_without_dead_letters<P: Place>() {
     place.stores().queue.ping().await.unwrap();
 
     assert_eq!(place.stores().queue.dead_letters().await.unwrap(), 0);
+    assert!(place.stores().queue.read_dead_letters(10).await.unwrap().is_empty());
 }
 
 pub async fn what_was_acknowledged_and_did_not_start_is_put_back<P: Place>() {
