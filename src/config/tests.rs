@@ -342,7 +342,9 @@ fn each_setting_is_shown_with_where_it_came_from_and_without_its_secrets() {
             "history = 100000 # default",
             "history_keep = \"30d\" # default",
             "limits.time_limit = \"30s\" # UMBEL_LIMITS__TIME_LIMIT",
+            "limits.soft_time_limit = null # default",
             "limits.memory = \"64MiB\" # umbel.toml:5",
+            "limits.operations = null # default",
             "tokens[0] = { name = \"a\", hash = \"sha256:…\", scopes = [\"send\"] } # umbel.toml:10",
             "routes.\"reports.*\" = { queue = \"python\", remote = true } # umbel.toml:8",
         ]
@@ -350,9 +352,23 @@ fn each_setting_is_shown_with_where_it_came_from_and_without_its_secrets() {
 }
 
 #[test]
+fn a_limit_that_is_set_says_nothing_of_where_the_others_came_from() {
+    for (file, variables, origin) in [
+        ("[limits]\nmemory = \"64MiB\"", &[][..], "umbel.toml:2"),
+        ("", &[("UMBEL_LIMITS__MEMORY", "64MiB")][..], "UMBEL_LIMITS__MEMORY"),
+    ] {
+        let rows = rows(file, variables, &Flags::default());
+
+        let from = |name: &str| rows.iter().find(|row| row.name == name).unwrap().origin.to_string();
+        assert_eq!((from("limits.memory").as_str(), from("limits.time_limit").as_str()), (origin, "default"));
+    }
+}
+
+#[test]
 fn what_is_shown_is_read_as_the_same_again() {
     let shown: String = rows("", &[], &Flags::default())
         .iter()
+        .filter(|row| !row.value.is_null())
         .map(|row| format!("{} = {}\n", row.name, text_of(&row.value)))
         .collect();
 

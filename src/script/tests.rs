@@ -541,9 +541,10 @@ fn each_limit_is_a_failure_of_its_own_and_the_next_call_runs() {
     let time = Limits { time_limit: SHORT, ..Limits::default() };
     for (source, limits, class, says) in [
         (endless, memory, "MemoryError", "the memory limit of 8.0 MiB was exceeded"),
+        (endless, Limits { of_plugin: true, ..memory }, "MemoryError", "in its plugin's plugin.toml raises it"),
         (busy, operations, "OperationLimitExceeded", "the limit of 10000 operations was exceeded"),
         (busy, time, "TimeLimitExceeded", "the time limit of 30ms was exceeded"),
-        (nested, Limits::default(), "RecursionError", "more than 128 levels deep"),
+        (nested, Limits::default(), "RecursionError", "more than 127 levels deep"),
     ] {
         let script = script(&engine, source);
         let first = pool.start(Call { limits, ..call(script.clone(), "f", "[]", LONG) });

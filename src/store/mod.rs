@@ -258,7 +258,7 @@ pub enum Ending {
         result: Option<Json>,
     },
     Failure(Failure),
-    /// `revoked`, `expired` or `terminated`.
+    /// `revoked`, `expired`, `terminated` or `purged`.
     Revoked {
         reason: &'static str,
     },
@@ -324,7 +324,8 @@ pub enum Settled {
 /// What came of `revoke`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revoked {
-    /// It had not started and never will; its state is REVOKED now or as soon as its turn comes.
+    /// It had not started and never will; its state is REVOKED now or as soon as its turn comes. For one that another
+    /// process claims in the same moment see [`Queue::claim`].
     BeforeStart,
     /// It runs; who runs it is told, when `terminate` was asked for.
     WhileRunning,
@@ -354,6 +355,31 @@ pub struct QueueFacts {
     pub paused: bool,
 }
 
+/// A message that could not be run, as it is kept for whoever looks after umbel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// When it was laid aside, by the store's clock.
+    pub at: Timestamp,
+    pub queue: QueueName,
+    /// Why it cannot be run.
+    pub reason: String,
+    /// Its id; `None` where none can be read, so that its sender could not be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<TaskId>,
+    /// The name of its task; `None` where none can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// How many bytes the message had.
+    pub size: usize,
+    /// The message as it came; of one that is larger than 64 KiB its ends, with ` ... ` between. `None` where a whole
+    /// one is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<String>,
+    /// The same in base64, where it is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope_base64: Option<String>,
+}
+
 /// Messages between their sender and their worker.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -366,7 +392,13 @@ pub trait Queue: Send + Sync {
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed>;
 
     /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
-    /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
+    /// `patience` for the first one. Empty when none came. A message that cannot be run goes to the dead letters; where
+    /// it has an id its task has failed, so that whoever waits for it is told. What is granted to a claim that is given
+    /// up (its future is dropped) is put back.
+    ///
+    /// Who claimed sees the task as STARTED at once, with its worker; other processes do soon, if it has not ended by
+    /// then: over Redis within 40 ms. A task that is revoked by another process within that time may have begun although
+    /// it is told as revoked before its start: then it is stopped, and what comes of it is not kept.
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
     /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same
@@ -403,7 +435,8 @@ pub trait Queue: Send + Sync {
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth>;
 
-    /// Removes everything that waits in `queue`, and tells how many that were.
+    /// Revokes everything that waits in `queue`, for the reason `purged`, and tells how many messages that were. It
+    /// takes them some at a time; what comes meanwhile may go too.
     async fn purge(&self, queue: &QueueName) -> Result<u64>;
 
     /// Every queue that holds messages or is paused, by name.
@@ -413,8 +446,11 @@ pub trait Queue: Send + Sync {
     /// claimed already runs to its end. Outlives every process.
     async fn pause(&self, queue: &QueueName, paused: bool) -> Result<()>;
 
-    /// How many messages could not be read and lie in the dead letters.
+    /// How many messages could not be run and lie in the dead letters; beyond 10,000 the oldest go.
     async fn dead_letters(&self) -> Result<u64>;
+
+    /// Up to `most` of them, newest first. A store that only umbel writes to has none.
+    async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
 
     /// The store answers.
     async fn ping(&self) -> Result<()>;

@@ -61,7 +61,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         }
         Err(verdict) => {
             floor.meters.unknown().settled(&verdict);
-            return settle(floor, delivery, Judged::from(verdict), Attempt::default(), Duration::ZERO).await;
+            return settle(floor, delivery, Judged::from(*verdict), Attempt::default(), Duration::ZERO).await;
         }
     };
     meter.received();
@@ -96,15 +96,15 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
 }
 
 /// The task of `delivery`, or what becomes of it when it may not start.
-fn admit(floor: &Floor, delivery: &Delivery) -> Result<Arc<Task>, Verdict> {
+fn admit(floor: &Floor, delivery: &Delivery) -> Result<Arc<Task>, Box<Verdict>> {
     if delivery.expired {
-        return Err(Verdict::Revoked { reason: "expired" });
+        return Err(Box::new(Verdict::Revoked { reason: "expired" }));
     }
     let catalog = floor.client.catalogs().current();
     catalog
         .task(&delivery.message.task)
         .cloned()
-        .ok_or_else(|| Verdict::Failure(Failure::celery("NotRegistered", delivery.message.task.clone())))
+        .ok_or_else(|| Box::new(Verdict::Failure(Failure::celery("NotRegistered", delivery.message.task.clone()))))
 }
 
 /// Tells that the task was received. False when it may not run after all.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -42,8 +42,9 @@ pub use running::InHand;
 use running::Running;
 pub use view::View;
 
-/// How long one claim waits for a first message. A stopping worker waits for its last claim, so it is short.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
+/// How long one claim waits for a first message. What waits is woken by whatever concerns it, so it is long: each claim
+/// asks the store anew.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pause before leases that could not be renewed are renewed again.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
@@ -70,7 +71,7 @@ struct Floor {
     hub: Option<Hub>,
     pool: Pool,
     settings: Settings,
-    /// Which queues it serves; asked before each claim, because a reload may add some.
+    /// Which queues it serves; asked before each claim and with each new catalog, because a reload may add some.
     queues: Box<dyn Fn() -> Queues + Send + Sync>,
     journal: Journal,
     meters: Meters,
@@ -169,6 +170,7 @@ impl Worker {
 
     async fn claim_until(&self, stop: &CancellationToken, executions: &TaskTracker) {
         let mut backoff = Backoff::new();
+        let mut catalogs = self.floor.client.catalogs().changes();
         while !stop.is_cancelled() {
             let room = self.floor.pace.room(executions.len());
             if room == 0 {
@@ -178,8 +180,15 @@ impl Worker {
                 }
                 continue;
             }
-            // Never dropped half-way: a claim that the store has granted would wait for its lease to end.
-            match self.floor.client.stores().queue.claim(&(self.floor.queues)(), room, CLAIM_PATIENCE).await {
+            catalogs.mark_unchanged();
+            let queues = (self.floor.queues)();
+            let claimed = tokio::select! {
+                claimed = self.floor.client.stores().queue.claim(&queues, room, CLAIM_PATIENCE) => claimed,
+                // The store takes back what it has granted to a claim that is given up.
+                () = stop.cancelled() => return,
+                () = self.floor.serves_others(&queues, &mut catalogs) => continue,
+            };
+            match claimed {
                 Ok(deliveries) => {
                     backoff = Backoff::new();
                     let (usual, suspects) = suspect::part(deliveries);
@@ -199,6 +208,17 @@ impl Worker {
 }
 
 impl Floor {
+    // Ready when a reload has changed the queues.
+    async fn serves_others(&self, queues: &Queues, catalogs: &mut watch::Receiver<u64>) {
+        // The sender lives in the client.
+        while catalogs.changed().await.is_ok() {
+            if (self.queues)() != *queues {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     fn start(self: &Arc<Self>, executions: &TaskTracker, delivery: Delivery) {
         let floor = self.clone();
         let under_way = UnderWay { counted: Some(executions.token()), floor: floor.clone() };

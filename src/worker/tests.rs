@@ -14,7 +14,8 @@ use super::*;
 use crate::client::Request;
 use crate::plugin::Loader;
 use crate::store::{
-    self, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Space, Stores, Tick,
+    self, DeadLetter, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Space,
+    Stores, Tick,
 };
 use crate::task::{Message, QueueName, Run, State, to_json};
 
@@ -120,6 +121,9 @@ impl Queue for Troubled {
     }
     async fn dead_letters(&self) -> store::Result<u64> {
         self.inner.dead_letters().await
+    }
+    async fn read_dead_letters(&self, most: usize) -> store::Result<Vec<DeadLetter>> {
+        self.inner.read_dead_letters(most).await
     }
     async fn ping(&self) -> store::Result<()> {
         self.inner.ping().await

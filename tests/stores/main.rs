@@ -75,6 +75,11 @@ macro_rules! hold_every_promise {
                 what_was_put_back_after_its_start_has_no_death
                 deaths_are_forgotten_when_the_task_ends
             }
+            purging {
+                what_is_purged_is_revoked_and_stays_in_the_history
+                who_waits_for_what_is_purged_is_told
+                what_waits_for_its_retry_is_purged_with_what_it_left
+            }
             revoking {
                 a_revoked_task_never_starts
                 a_revoked_delayed_task_never_starts

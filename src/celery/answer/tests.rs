@@ -66,7 +66,7 @@ fn a_task_is_told_by_its_id_with_where_it_stands() {
 
     assert_eq!(told, json!({ id: ["active", ours(active[1].clone())] }));
     let waiting = reserved["id"].as_str().unwrap().to_owned();
-    assert_eq!(query(&hands, &[waiting.clone()], "w1@demo")[&waiting][0], "reserved");
+    assert_eq!(query(&hands, std::slice::from_ref(&waiting), "w1@demo")[&waiting][0], "reserved");
 }
 
 #[test]

@@ -14,10 +14,11 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
-use crate::task::{Message, QueueName, Unreadable};
+use crate::task::{Message, QueueName};
 
 use super::Redis;
 use super::connection::PATIENCE;
+use super::dead::Refused;
 use super::hands::Held;
 use super::record::Brief;
 use super::settle::{due, due_ms, expires, expires_ms};
@@ -29,7 +30,7 @@ const MOST: usize = 512;
 const LATE: Duration = Duration::from_secs(600);
 
 /// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
-/// queues that are paused, the time in ms, and 1 when ids have to be looked at.
+/// queues that are paused, the time in ms, and 1 when something is known of some ids.
 type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8);
 
 /// A message that may start, and what its record is to say of it where nothing is written down yet.
@@ -38,8 +39,22 @@ type Claimed = (Delivery, Option<Arc<str>>);
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
     token: u64,
-    queue: QueueName,
-    message: std::result::Result<Message, Unreadable>,
+    message: Message,
+}
+
+impl Candidate {
+    // Nothing in it speaks against its start.
+    fn is_plain(&self, now: i64) -> bool {
+        due_ms(&self.message) <= now
+    }
+
+    fn start(self, now: i64) -> Claimed {
+        let Self { token, message } = self;
+        let brief = Brief::of(&message).to_text().into();
+        let receipt = Receipt { id: message.id.clone(), token };
+        let expired = (1..=now).contains(&expires_ms(&message));
+        (Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief))
+    }
 }
 
 /// Deliveries on their way to who claimed them; those that never arrive are put back.
@@ -116,10 +131,13 @@ impl Redis {
             let queues = self.in_turn(queues);
             let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
-            let candidates = read(&queues, first, taken);
-            let deliveries = match startable(candidates, now, any_known == 1) {
-                Ok(deliveries) => deliveries,
-                Err(candidates) => self.admit(candidates).await?,
+            let (candidates, refused) = read(&queues, first, taken);
+            self.lay_aside(refused).await;
+            let plain = candidates.iter().all(|candidate| candidate.is_plain(now));
+            let deliveries = if plain && (any_known == 0 || !self.any_known(&candidates).await?) {
+                candidates.into_iter().map(|candidate| candidate.start(now)).collect()
+            } else {
+                self.admit(candidates).await?
             };
             if !deliveries.is_empty() || left.is_zero() || caller.is_closed() {
                 return Ok(deliveries);
@@ -136,7 +154,7 @@ impl Redis {
             };
             let open = queues.iter().enumerate().filter(|(number, _)| !paused.contains(number));
             let lists: Vec<String> = open.flat_map(|(_, queue)| self.connection.keys().lists(queue)).collect();
-            self.idle.wait(&self.process, &lists, left.min(until_due), wake).await?;
+            self.idle.wait(&lists, left.min(until_due), wake).await?;
         }
     }
 
@@ -189,31 +207,31 @@ impl Redis {
         u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX >> 12)
     }
 
+    // One of them was revoked, or came back from a dead process.
+    async fn any_known(&self, candidates: &[Candidate]) -> Result<bool> {
+        let ids: Vec<&str> = candidates.iter().map(|candidate| candidate.message.id.as_str()).collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let keys = self.connection.keys();
+        let mut look = redis::pipe();
+        look.cmd("ZMSCORE").arg(keys.revoked()).arg(&ids).cmd("HMGET").arg(keys.redelivered()).arg(&ids);
+        let (revoked, redelivered): (Vec<Option<f64>>, Vec<Option<String>>) = self.connection.ask_all(&look).await?;
+        Ok(revoked.iter().any(Option::is_some) || redelivered.iter().any(Option::is_some))
+    }
+
     // Where a decision takes more than the message itself: a script makes it, and writes down who runs what.
     async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Claimed>> {
         let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
-        for Candidate { token, queue, message } in &candidates {
-            call.arg(*token).arg(queue.as_str());
-            match message {
-                Ok(message) => {
-                    call.arg(message.id.as_str()).arg(due(message)).arg(expires(message));
-                    call.arg(Brief::of(message).to_text()).arg("")
-                }
-                Err(reason) => call.arg("").arg(0).arg(0).arg("").arg(reason.to_string()),
-            };
+        for Candidate { token, message } in &candidates {
+            call.arg(*token).arg(message.queue.as_str()).arg(message.id.as_str());
+            call.arg(due(message)).arg(expires(message)).arg(Brief::of(message).to_text());
         }
         let decisions: Vec<String> = self.connection.run(&call).await?;
         let mut deliveries = Vec::with_capacity(candidates.len());
-        for (candidate, decision) in candidates.into_iter().zip(decisions) {
-            let message = match candidate.message {
-                Ok(message) => message,
-                Err(reason) => {
-                    warn!(queue = %candidate.queue, "a message of queue `{}` cannot be read: {reason}", candidate.queue);
-                    continue;
-                }
-            };
-            let receipt = Receipt { id: message.id.clone(), token: candidate.token };
+        for (Candidate { token, message }, decision) in candidates.into_iter().zip(decisions) {
+            let receipt = Receipt { id: message.id.clone(), token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
             let expired = decision == "expired";
@@ -238,31 +256,14 @@ impl Redis {
     }
 }
 
-// Of all of them, when nothing speaks against any: what a script would have to look for is not there, each can be read,
-// and each is due.
-fn startable(
-    candidates: Vec<Candidate>,
-    now: i64,
-    any_known: bool,
-) -> std::result::Result<Vec<Claimed>, Vec<Candidate>> {
-    let starts = |candidate: &Candidate| candidate.message.as_ref().is_ok_and(|message| due_ms(message) <= now);
-    if any_known || !candidates.iter().all(starts) {
-        return Err(candidates);
-    }
-    let claimed = candidates.into_iter().filter_map(|Candidate { token, message, .. }| {
-        let message = message.ok()?;
-        let brief = Brief::of(&message).to_text().into();
-        let receipt = Receipt { id: message.id.clone(), token };
-        let expired = (1..=now).contains(&expires_ms(&message));
-        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief)))
-    });
-    Ok(claimed.collect())
-}
-
-fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> Vec<Candidate> {
-    let read = |(token, (queue, envelope)): (u64, (usize, Vec<u8>))| {
+fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> (Vec<Candidate>, Vec<Refused>) {
+    let (mut candidates, mut refused) = (Vec::with_capacity(taken.len()), Vec::new());
+    for (token, (queue, envelope)) in (first..).zip(taken) {
         let queue = queues[queue].clone();
-        Candidate { token, message: Message::from_wire(queue.clone(), &envelope), queue }
-    };
-    (first..).zip(taken).map(read).collect()
+        match Message::from_wire(queue.clone(), &envelope) {
+            Ok(message) => candidates.push(Candidate { token, message }),
+            Err(why) => refused.push(Refused::new(token, queue, envelope, why)),
+        }
+    }
+    (candidates, refused)
 }

@@ -1,22 +1,33 @@
 //! Waiting for a message without asking again and again: `BLMOVE` of each list into an inbox of this process.
 //!
 //! A message is never popped into the hands of a client that may have given up: it lies in an inbox, from where the
-//! claim script takes it, or others do once this process is dead. `CLIENT UNBLOCK` ends the waits that are left when
-//! one has brought something, so that no list goes on feeding a process that is busy.
+//! claim script takes it, or others do once this process is dead. One message wakes one process, and `CLIENT UNBLOCK`
+//! ends the waits that are left when one has brought something, so that no list goes on feeding a process that is busy.
+//!
+//! Each list costs a connection that does nothing else, four for a queue, so only so many are waited for
+//! ([`MOST_LISTS`]).
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::store::Result;
 
 use super::connection::{Connection, PATIENCE};
 
+/// How many lists are waited for at once, which is 32 queues. What comes to the lists beyond these is found within
+/// [`LOOK_AGAIN`] instead of at once; whose turn it is to be among the first changes with each look.
+const MOST_LISTS: usize = 128;
+/// How long a wait takes at the most that leaves lists out.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long an ended wait may take to say so before it is told once more.
 const ECHO: Duration = Duration::from_millis(30);
 /// How much longer than Redis we wait for the end of a wait.
@@ -25,7 +36,14 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Connections for waiting; they are made when first needed and kept for the next time.
 pub struct Idle {
     connection: Connection,
+    /// Names our inboxes; new for each opening.
+    process: String,
     spare: Mutex<Vec<Sleeper>>,
+    /// Every inbox that was waited in, as the scripts name them. Bounded by the queues that this process serves.
+    inboxes: Mutex<BTreeSet<String>>,
+    /// Redis did not answer when it was last asked in another way.
+    missed: AtomicBool,
+    again: Notify,
 }
 
 /// A connection that only ever waits, and its number in Redis.
@@ -39,50 +57,77 @@ struct Sleeper {
 }
 
 impl Idle {
-    pub fn new(connection: Connection) -> Self {
-        Self { connection, spare: Mutex::default() }
+    pub fn new(connection: Connection, process: String) -> Self {
+        Self {
+            connection,
+            process,
+            spare: Mutex::default(),
+            inboxes: Mutex::default(),
+            missed: AtomicBool::new(false),
+            again: Notify::new(),
+        }
     }
 
     /// Waits until one of `lists` has brought something into its inbox, `wake` is ready, or `patience` is over.
     /// Run to its end, it leaves no wait behind.
-    pub async fn wait(
-        &self,
-        process: &str,
-        lists: &[String],
-        patience: Duration,
-        wake: impl Future<Output = ()>,
-    ) -> Result<()> {
+    pub async fn wait(&self, lists: &[String], patience: Duration, wake: impl Future<Output = ()>) -> Result<()> {
+        let (lists, left_out) = lists.split_at(lists.len().min(MOST_LISTS));
+        let patience = if left_out.is_empty() { patience } else { patience.min(LOOK_AGAIN) };
+        self.remember(lists);
         let mut sleepers = Vec::with_capacity(lists.len());
         for _ in lists {
             sleepers.push(self.sleeper().await?);
         }
         let numbers: Vec<i64> = sleepers.iter().map(|sleeper| sleeper.number).collect();
         let wait = |(sleeper, list): (Sleeper, &String)| {
-            sleeper.wait(list.clone(), self.connection.keys().inbox(process, list), patience)
+            sleeper.wait(list.clone(), self.connection.keys().inbox(&self.process, list), patience)
         };
         let mut waits: FuturesUnordered<_> = sleepers.into_iter().zip(lists).map(wait).collect();
 
         let first = tokio::select! {
             // Without lists there is nothing that could come.
             Some(first) = waits.next() => Some(first),
-            () = sleep(patience) => None,
+            () = sleep(patience + MARGIN) => None,
+            () = self.again.notified() => None,
             () = wake => None,
         };
 
+        let mut over = false;
         if let Some(first) = first {
-            self.keep(first)?;
+            over = self.keep(first)? == Woken::Over;
         }
-        // An `UNBLOCK` may arrive before the wait that it is to end; then the wait is told again.
+        // Those whose time is over end together, without being told. An `UNBLOCK` may arrive before the wait that it is
+        // to end; then the wait is told again.
         for _ in 0..PATIENCE.as_millis() / ECHO.as_millis() {
             if waits.is_empty() {
                 break;
             }
-            self.unblock(&numbers).await?;
-            while let Ok(Some(sleeper)) = timeout(ECHO, waits.next()).await {
-                self.keep(sleeper)?;
+            if !std::mem::take(&mut over) {
+                self.unblock(&numbers).await?;
+            }
+            while let Ok(Some(ended)) = timeout(ECHO, waits.next()).await {
+                self.keep(ended)?;
             }
         }
         Ok(())
+    }
+
+    /// The inboxes in which something may come, so that they are known to be somebody's.
+    pub fn inboxes(&self) -> Vec<String> {
+        self.inboxes.lock().expect("no one panics while holding the inboxes").iter().cloned().collect()
+    }
+
+    /// Redis answered when it was asked in another way, or did not. Once it does again, all waits begin anew: their
+    /// connections may be dead without anyone noticing, because nothing is sent over them.
+    pub fn heard(&self, answered: bool) {
+        if self.missed.swap(!answered, Ordering::Relaxed) && answered {
+            self.again.notify_waiters();
+        }
+    }
+
+    fn remember(&self, lists: &[String]) {
+        let mut inboxes = self.inboxes.lock().expect("no one panics while holding the inboxes");
+        inboxes.extend(lists.iter().map(|list| format!("{}:{list}", self.process)));
     }
 
     async fn sleeper(&self) -> Result<Sleeper> {
@@ -103,10 +148,10 @@ impl Idle {
         Ok(Sleeper { connection, number, line, used: false })
     }
 
-    fn keep(&self, ended: RedisResult<Option<Sleeper>>) -> Result<()> {
-        let sleeper = ended.map_err(|error| self.connection.explain(error))?;
+    fn keep(&self, ended: RedisResult<(Option<Sleeper>, Woken)>) -> Result<Woken> {
+        let (sleeper, woken) = ended.map_err(|error| self.connection.explain(error))?;
         self.spare.lock().expect("no one panics while holding the spare ones").extend(sleeper);
-        Ok(())
+        Ok(woken)
     }
 
     async fn unblock(&self, numbers: &[i64]) -> Result<()> {
@@ -118,18 +163,31 @@ impl Idle {
     }
 }
 
+/// Why a wait has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Brought,
+    /// Its time is over, or somebody ended it.
+    Over,
+    /// Its connection is lost.
+    Lost,
+}
+
 impl Sleeper {
     // `None` when the connection is of no use any more; it is dropped then, and with it the wait. A new connection
     // that fails is an error: whoever tried again and again would never rest.
-    async fn wait(mut self, list: String, inbox: String, patience: Duration) -> RedisResult<Option<Self>> {
+    async fn wait(mut self, list: String, inbox: String, patience: Duration) -> RedisResult<(Option<Self>, Woken)> {
         let mut command = redis::cmd("BLMOVE");
         command.arg(list).arg(inbox).arg("RIGHT").arg("LEFT").arg(patience.as_secs_f64().max(0.01));
         let moved = timeout(patience + MARGIN, command.query_async::<Option<Vec<u8>>>(&mut self.connection)).await;
         match moved {
-            Ok(Ok(_)) => Ok(Some(Self { used: true, ..self })),
-            Ok(Err(error)) if self.used && error.is_io_error() => Ok(None),
+            Ok(Ok(moved)) => {
+                let woken = if moved.is_some() { Woken::Brought } else { Woken::Over };
+                Ok((Some(Self { used: true, ..self }), woken))
+            }
+            Ok(Err(error)) if self.used && error.is_io_error() => Ok((None, Woken::Lost)),
             Ok(Err(error)) => Err(error),
-            Err(_) => Ok(None),
+            Err(_) => Ok((None, Woken::Lost)),
         }
     }
 }

@@ -45,7 +45,8 @@ local function worker_of(name) return PREFIX .. 'umbel:worker:' .. name end     
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_us = clock[1] * 1000000 + clock[2]
-local now_text = ('%.0f'):format(now) -- writing a number anew for each command costs as much as the command
+-- Writing a number anew for each command costs as much as the command.
+local now_text, now_us_text = ('%.0f'):format(now), ('%.0f'):format(now_us)
 
 local function is_final(state)
   return state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
@@ -63,11 +64,13 @@ end
 
 local function is_held(token) return are_held({ token })[1] end
 
--- The id in an envelope, for the rare paths that have nothing but the envelope.
+-- The id in an envelope, for the rare paths that have nothing but the envelope. Protocol 1 has it in the body, and as
+-- every client of Celery also as the correlation's.
 local function id_in(envelope)
   local read, message = pcall(cjson.decode, envelope)
   if read and type(message) == 'table' and type(message.headers) == 'table' then
     local id = message.headers.id
+    if id == nil and type(message.properties) == 'table' then id = message.properties.correlation_id end
     if type(id) == 'string' then return id end
   end
 end

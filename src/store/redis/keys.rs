@@ -52,6 +52,11 @@ impl Keys {
         self.own("revoked")
     }
 
+    /// Ids of tasks that came back from a dead process.
+    pub fn redelivered(&self) -> String {
+        self.own("redelivered")
+    }
+
     /// Ids of running tasks that are to be stopped, by the time of that; also the channel that says so.
     pub fn terminate(&self) -> String {
         self.own("terminate")
@@ -142,6 +147,7 @@ mod tests {
         for name in [
             keys.history(),
             keys.revoked(),
+            keys.redelivered(),
             keys.terminate(),
             keys.earlier_due(),
             keys.paused(),

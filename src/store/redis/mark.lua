@@ -5,6 +5,7 @@
 local worker = ARGV[1]
 local tokens = {}
 for i = 2, #ARGV, 5 do tokens[#tokens + 1] = ARGV[i] end
+local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_terminate = redis.call('EXISTS', TERMINATE) == 1
 
 local began, running, known = {}, {}, {}
@@ -12,14 +13,14 @@ local began, running, known = {}, {}, {}
 local function runs(token, id, queue, brief)
   local run = run_of(id)
   local state = redis.call('HGET', run, 'state')
-  if state == 'REVOKED' then
+  if any_revoked and state == 'REVOKED' and redis.call('ZSCORE', REVOKED, id) then
     -- Revoked between its claim and now. What comes of it is not kept, so it need not go on.
     redis.call('PUBLISH', TERMINATE, id)
     return
   end
   if not state then -- it came from outside
     redis.call('HSET', run, 'queue', queue, 'brief', brief)
-    known[#known + 1] = now_us
+    known[#known + 1] = now_us_text
     known[#known + 1] = id
   end
   redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)

@@ -14,6 +14,7 @@ mod address;
 mod changes;
 mod claim;
 mod connection;
+mod dead;
 mod dialer;
 mod fault;
 mod hands;
@@ -60,7 +61,7 @@ struct Redis {
     settler: Settler,
     subscriber: Subscriber,
     settings: Settings,
-    /// Names our inboxes; new for each opening.
+    /// Who waits and claims; new for each opening.
     process: String,
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
@@ -85,12 +86,13 @@ pub fn check_url(url: &str) -> anyhow::Result<()> {
 pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores> {
     let connection = Connection::open(url, folder, &settings.redis).await?;
     check_server(&connection).await?;
+    let process = uuid::Uuid::new_v4().simple().to_string();
     let store = Arc::new(Redis {
-        idle: Idle::new(connection.clone()),
+        idle: Idle::new(connection.clone(), process.clone()),
         hands: Hands::start(connection.clone(), settings.worker.clone()),
         settler: Settler::start(connection.clone(), &settings),
         subscriber: Subscriber::start(connection.clone()).await?,
-        process: uuid::Uuid::new_v4().simple().to_string(),
+        process,
         turn: AtomicUsize::new(0),
         connection,
         settings,

@@ -11,13 +11,14 @@ end
 -- Tells whoever waits for `id`: by Celery's result, kept for `keep` (s), or where there is none ('') by our own notice.
 local function tell(id, meta, keep)
   if meta ~= '' then
-    local before = redis.call('SET', meta_of(id), meta, 'EX', keep, 'GET')
+    local name = meta_of(id)
+    local before = redis.call('SET', name, meta, 'EX', keep, 'GET')
     if before and before:find('^{"status": ?"SUCCESS"') then
       -- As with Celery, a task that has succeeded has, whatever a later delivery of it comes to.
-      redis.call('SET', meta_of(id), before, 'EX', keep)
+      redis.call('SET', name, before, 'EX', keep)
       meta = before
     end
-    redis.call('PUBLISH', meta_of(id), meta)
+    redis.call('PUBLISH', name, meta)
   else
     redis.call('PUBLISH', changed_of(id), '')
   end

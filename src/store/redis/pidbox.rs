@@ -101,12 +101,12 @@ impl Redis {
 }
 
 fn hand_on(payload: &[u8], heard: &mpsc::Sender<Command>) {
-    match wire::command(payload).map(|command| heard.try_send(command)) {
-        // Who is gone is noticed by the loop.
-        Ok(Ok(()) | Err(TrySendError::Closed(_))) => {}
-        Ok(Err(TrySendError::Full(command))) => {
-            warn!("too many commands of remote control at once: `{}` is dropped", command.method);
-        }
-        Err(why) => warn!("a command of remote control cannot be read: {why}"),
+    let command = match wire::command(payload) {
+        Ok(command) => command,
+        Err(why) => return warn!("a command of remote control cannot be read: {why}"),
+    };
+    // Who is gone is noticed by the loop.
+    if let Err(TrySendError::Full(command)) = heard.try_send(command) {
+        warn!("too many commands of remote control at once: `{}` is dropped", command.method);
     }
 }

@@ -9,14 +9,15 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use crate::store::{
-    DEATHS, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, SUSPECTED_FOR,
-    Settled, Settlement, Tick, poisoned, recovered, worker_lost,
+    DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
+    SUSPECTED_FOR, Settled, Settlement, Tick, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
 use super::Redis;
 use super::connection::PATIENCE;
 use super::record::Ended;
+use super::results;
 use super::settle::new_message;
 
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
@@ -51,6 +52,28 @@ impl Redis {
         {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
+    }
+
+    async fn sweep(&self) -> Result<Vec<Receipt>> {
+        self.hands.write().await?;
+        let mut call = self.connection.scripts().sweep.prepare_invoke();
+        call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
+        call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
+        let inboxes = self.idle.inboxes();
+        call.arg(inboxes.len());
+        for inbox in inboxes {
+            call.arg(inbox);
+        }
+        for token in self.hands.tokens() {
+            call.arg(token);
+        }
+        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
+        recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
+        for orphan in orphans {
+            self.bury(orphan).await;
+        }
+        // What was settled while the script ran is not lost: it is not held any more.
+        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
     }
 }
 
@@ -119,20 +142,9 @@ impl Queue for Arc<Redis> {
     }
 
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
-        self.hands.write().await?;
-        let mut call = self.connection.scripts().sweep.prepare_invoke();
-        call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
-        call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
-        for token in self.hands.tokens() {
-            call.arg(token);
-        }
-        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
-        recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
-        for orphan in orphans {
-            self.bury(orphan).await;
-        }
-        // What was settled while the script ran is not lost: it is not held any more.
-        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
+        let kept = self.sweep().await;
+        self.idle.heard(kept.is_ok());
+        kept
     }
 
     async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {
@@ -148,7 +160,7 @@ impl Queue for Arc<Redis> {
             let mut call = self.connection.scripts().revoke.prepare_invoke();
             call.arg(id.as_str())
                 .arg(u8::from(terminate))
-                .arg(to_json(&Ended::of_revocation(now)).get())
+                .arg(to_json(&Ended::of_revocation("revoked", now)).get())
                 .arg(told.unwrap_or_default())
                 .arg(self.settings.keep.as_secs().max(1))
                 .arg(u8::from(known));
@@ -192,10 +204,15 @@ impl Queue for Arc<Redis> {
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         let mut total = 0;
         loop {
-            let removed: u64 = self
-                .connection
-                .run(self.connection.scripts().purge.prepare_invoke().arg(queue.as_str()).arg(PURGED))
-                .await?;
+            let now = Utc::now();
+            let mut call = self.connection.scripts().purge.prepare_invoke();
+            call.arg(queue.as_str())
+                .arg(PURGED)
+                .arg(to_json(&Ended::of_revocation("purged", now)).get())
+                .arg(results::of_purge(now))
+                .arg(self.settings.keep.as_secs().max(1))
+                .arg(self.settings.history);
+            let removed: u64 = self.connection.run(&call).await?;
             total += removed;
             if removed == 0 {
                 return Ok(total);
@@ -217,6 +234,10 @@ impl Queue for Arc<Redis> {
 
     async fn dead_letters(&self) -> Result<u64> {
         self.connection.ask(redis::cmd("LLEN").arg(self.connection.keys().dead())).await
+    }
+
+    async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        self.letters(most).await
     }
 
     async fn ping(&self) -> Result<()> {

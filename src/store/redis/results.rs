@@ -71,6 +71,16 @@ pub fn of_revocation(subject: Subject<'_>, now: Timestamp) -> String {
     of_failure(subject, State::Revoked, &revocation("revoked"), &[], Some(now))
 }
 
+/// The same for one that was purged, up to whose result it is: `purge.lua` goes on with the group, the parent and the
+/// id of each.
+pub fn of_purge(now: Timestamp) -> String {
+    let anybody = TaskId::random();
+    let subject = Subject { id: &anybody, parent_id: None, group_id: None };
+    let mut meta = of_failure(subject, State::Revoked, &revocation("purged"), &[], Some(now));
+    meta.truncate(meta.rfind("\"task_id\"").expect("a result says whose it is"));
+    meta
+}
+
 /// What Celery's own worker would write while the task runs: for `track_started`, and by `update_state` with the fields
 /// that its documentation and celery-progress use.
 pub fn of_running(message: &Message, shown: &Shown) -> String {
@@ -90,6 +100,11 @@ pub fn of_running(message: &Message, shown: &Shown) -> String {
 fn number(number: f64) -> Value {
     let whole = number as i64;
     if whole as f64 == number { json!(whole) } else { json!(number) }
+}
+
+/// What Celery is told of a message that cannot be run.
+pub fn of_refusal(subject: Subject<'_>, failure: &Failure, now: Timestamp) -> String {
+    of_failure(subject, State::Failure, failure, &[], Some(now))
 }
 
 fn of_failure(

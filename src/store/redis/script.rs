@@ -36,6 +36,7 @@ scripts! {
     push = "push.lua";
     claim = "claim.lua";
     admit = "admit.lua";
+    dead = "dead.lua";
     settle = "settle.lua";
     acknowledge = "acknowledge.lua";
     mark = "mark.lua";

@@ -1,8 +1,8 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
--- attempt (JSON), log (JSON, '' to leave it as it is), Celery's result ('' when nothing is published), brief ('' when
--- it is written down that it ran), the retry as step, due (ms), retries and envelope ('' for none); how many
--- follow-ups, and of each: id, queue, step, due (ms), envelope, brief.
+-- attempt (JSON), Celery's result ('' when nothing is published), brief ('' when it is written down that it ran), and
+-- how many arguments more there are. Most have none; else: log (JSON, '' to leave it as it is), the retry as step,
+-- due (ms), retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
 -- Returns 1 or 0 for each: stored, or the lease was lost.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
@@ -17,17 +17,27 @@ local next_start = 3
 while next_start <= #ARGV do
   starts[#starts + 1] = next_start
   tokens[#tokens + 1] = ARGV[next_start]
-  if ARGV[next_start + 7] ~= '' then unwritten[#unwritten + 1] = run_of(ARGV[next_start + 2]) end
-  next_start = next_start + 13 + 6 * ARGV[next_start + 12]
+  if ARGV[next_start + 6] ~= '' then unwritten[#unwritten + 1] = run_of(ARGV[next_start + 2]) end
+  next_start = next_start + 8 + ARGV[next_start + 7]
 end
 
 local held = are_held(tokens)
 local all_known = #unwritten == 0 or redis.call('EXISTS', unpack(unwritten)) == #unwritten
 local settled, of_queue, over, known = {}, {}, {}, {}
 
+local function follow(first, last)
+  local new = {}
+  for follower = first, last, 6 do
+    -- A second run of the same task, after a death, does not send its fixed followers twice.
+    if redis.call('EXISTS', run_of(ARGV[follower])) == 0 then new[#new + 1] = follower end
+  end
+  if #new > 0 then store(new) end
+end
+
 local function settle(at)
-  local token, queue, id, state, attempt, log, meta, brief = unpack(ARGV, at, at + 7)
-  local step, due, retries, envelope, followers = unpack(ARGV, at + 8, at + 12)
+  local token, queue, id, state, attempt, meta, brief, more = unpack(ARGV, at, at + 7)
+  local log, step, due, retries, envelope = '', '', '', '', ''
+  if more ~= '0' then log, step, due, retries, envelope = unpack(ARGV, at + 8, at + 12) end
   settled[token] = true
   local ended = of_queue[queue]
   if not ended then
@@ -38,14 +48,14 @@ local function settle(at)
   if any_redelivered then redis.call('HDEL', REDELIVERED, id) end
 
   local run = run_of(id)
-  if any_revoked and brief ~= '' and redis.call('HGET', run, 'state') == 'REVOKED' then
+  if any_revoked and redis.call('ZSCORE', REVOKED, id) and redis.call('HGET', run, 'state') == 'REVOKED' then
     -- Revoked just after its claim, and everybody was told so: it stays so.
     redis.call('ZREM', REVOKED, id)
     return
   end
   if not all_known and brief ~= '' and redis.call('HEXISTS', run, 'brief') == 0 then -- it came from outside
     redis.call('HSET', run, 'brief', brief, 'queue', queue, 'state', state, 'attempt', attempt)
-    known[#known + 1] = now_us
+    known[#known + 1] = now_us_text
     known[#known + 1] = id
   else
     redis.call('HSET', run, 'state', state, 'attempt', attempt)
@@ -63,12 +73,7 @@ local function settle(at)
     if any_revoked and state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
   end
   tell(id, meta, keep)
-  local new = {}
-  for follower = at + 13, at + 7 + 6 * followers, 6 do
-    -- A second run of the same task, after a death, does not send its fixed followers twice.
-    if redis.call('EXISTS', run_of(ARGV[follower])) == 0 then new[#new + 1] = follower end
-  end
-  if #new > 0 then store(new) end
+  if more ~= '0' then follow(at + 13, at + 7 + more) end
 end
 
 local answers = {}

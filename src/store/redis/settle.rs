@@ -121,16 +121,21 @@ fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Vec<
         delivery.receipt.id.as_str().into(),
         state.as_str().into(),
         attempt.get().into(),
-        log(settlement),
         meta.into_bytes(),
         brief.unwrap_or_default().into(),
     ];
-    match next {
-        Some(next) => arguments.extend([step(next), due(next), next.retries.to_string().into_bytes(), next.to_wire()]),
-        None => arguments.extend([vec![], vec![], vec![], vec![]]),
+    let log = log(settlement);
+    let mut more = Vec::new();
+    if next.is_some() || !log.is_empty() || !follow_ups.is_empty() {
+        more.push(log);
+        match next {
+            Some(next) => more.extend([step(next), due(next), next.retries.to_string().into_bytes(), next.to_wire()]),
+            None => more.extend([vec![], vec![], vec![], vec![]]),
+        }
+        more.extend(follow_ups.iter().flat_map(new_message));
     }
-    arguments.push(follow_ups.len().to_string().into_bytes());
-    arguments.extend(follow_ups.iter().flat_map(new_message));
+    arguments.push(more.len().to_string().into_bytes());
+    arguments.extend(more);
     arguments
 }
 

@@ -1,5 +1,5 @@
--- Shows under Celery's key what a running task is at; nothing when the receipt is void.
+-- Shows under Celery's key what a running task is at; nothing when the receipt is void. Its record may not be written
+-- yet, so that the lease is asked.
 -- ARGV: id, token, Celery's result, for how long it is kept (s).
 
-local run = redis.call('HMGET', run_of(ARGV[1]), 'token', 'state')
-if run[1] == ARGV[2] and run[2] == 'STARTED' then tell(ARGV[1], ARGV[3], ARGV[4]) end
+if is_held(ARGV[2]) then tell(ARGV[1], ARGV[3], ARGV[4]) end

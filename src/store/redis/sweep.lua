@@ -1,6 +1,6 @@
 -- The timer of every process: renews its leases, takes back what dead processes held, drops what is too old.
 -- ARGV: lease (ms); how long (ms) and how many ended runs are kept; how long a death counts (ms), and at how many
--- deaths a task is poisoned; the tokens that are held.
+-- deaths a task is poisoned; how many inboxes are waited in, and each as process:list; the tokens that are held.
 -- Returns the tokens that were lost; of each message that must not be handed out again although its process died:
 -- token, queue, envelope and why ('lost' or 'poisoned'); and how many messages are handed out again. The caller has
 -- the lease of those that are not now, and is to settle them.
@@ -22,8 +22,13 @@ if math.abs(gap) > math.max(5000, lease / 2) then
 end
 redis.call('SET', SWEPT, now)
 
+local inboxes = tonumber(ARGV[6])
+local lives = {}
+for n = 1, inboxes do lives[2 * n - 1], lives[2 * n] = now + lease, ARGV[6 + n] end
+in_parts('ZADD', INBOXES, lives)
+
 local lost = {}
-for i = 6, #ARGV do
+for i = 7 + inboxes, #ARGV do
   if is_held(ARGV[i]) then
     redis.call('ZADD', LEASE, 'GT', now + lease, ARGV[i])
   else

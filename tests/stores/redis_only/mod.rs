@@ -3,8 +3,10 @@
 mod away;
 mod celery;
 mod doors;
+mod hostile;
 mod idle;
 mod leases;
+mod marks;
 mod network;
 mod refusing;
 mod sentinel;

@@ -20,10 +20,9 @@ fn called(name: &str) -> Value {
 fn answered(name: &str) -> Value {
     let sample = sample(name);
     let lines = sample["redis_commands_MONITOR"].as_array().unwrap().iter().filter_map(Value::as_str);
-    let pushed = lines
-        .filter_map(|line| line.split_once(".reply.celery.pidbox\" "))
-        .filter(|(before, _)| before.contains("LPUSH"));
-    let text: String = serde_json::from_str(pushed.last().unwrap().1).unwrap();
+    let mut pushed =
+        lines.filter_map(|line| line.split_once(".reply.celery.pidbox\" ")).filter(|(line, _)| line.contains("LPUSH"));
+    let text: String = serde_json::from_str(pushed.next().unwrap().1).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
