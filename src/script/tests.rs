@@ -229,7 +229,8 @@ fn a_running_script_is_stopped_from_outside() {
 fn a_script_that_is_held_stands_still_on_time_of_its_own() {
     for end in [None, Some(StopReason::LeaseLost)] {
         let engine = equipped();
-        let (started, has_started) = mpsc::sync_channel(1);
+        // It begins when it is heard that it begins.
+        let (started, has_started) = mpsc::sync_channel(0);
         let limit = Duration::from_millis(500);
         let mut call = call(script(&engine, "fn f() { for n in 0..1000 { } 7 }"), "f", "[]", limit);
         call.host = Arc::new(Nobody { started: Some(started) });
