@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::beat;
+use crate::celery;
 use crate::channels::Hub;
 use crate::client::Client;
 use crate::config::Settings;
@@ -65,7 +66,9 @@ pub async fn run(plan: Plan, settings: Settings) -> anyhow::Result<()> {
     let mut parts = Parts::new();
     if plan.role.runs_tasks() {
         let worker = worker(&settings, &client, &loader, hub.clone(), &plan);
-        parts.spawn("the worker", worker.run(stop.clone()));
+        let (client, view) = (client.clone(), worker.view());
+        let work = worker.run(stop.clone());
+        parts.spawn("the worker", async move { celery::beside(&client, view, work).await });
     }
     let (board, timetable) = (beat::Board::default(), settings.folder.join(beat::FILE));
     if plan.role.sends_ticks() {

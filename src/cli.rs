@@ -15,6 +15,7 @@ mod inspect;
 mod new;
 mod operate;
 mod paper;
+mod project;
 mod schedules;
 mod send;
 mod tasks;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use tracing::warn;
 
 use crate::app::{Plan, Role};
 use crate::client::Request;
@@ -194,7 +196,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Purge(purging) => operate::purge(purging, || settings(None), json),
         Command::Pause(pausing) => operate::pause(pausing, true, || settings(None), json),
         Command::Resume(pausing) => operate::pause(pausing, false, || settings(None), json),
-        Command::Schedules(looking) => schedules::run(&looking, &dir, json),
+        Command::Schedules(looking) => schedules::run(&looking, &dir, || settings(None), json),
         Command::Check(checking) => check::run(&checking, &dir, Settings::check(&dir, &flags(None)), json),
         Command::Backup { file } => backup::run(&settings(None)?, &file, json),
         Command::Config { listen } => config::run(&dir, &flags(listen), json),
@@ -210,7 +212,16 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
 // Runs until a signal ends it.
 fn start(role: Role, queues: Vec<QueueName>, listens: bool, settings: Settings) -> anyhow::Result<ExitCode> {
     let plan = Plan { role, listens, queues, loud: log::on_terminal() };
-    runtime()?.block_on(app::run(plan, settings))?;
+    if let Some(why) = project::emptiness(&settings.folder) {
+        warn!("{why}");
+    }
+    let folder = settings.folder.clone();
+    runtime()?.block_on(async {
+        tokio::select! {
+            ended = app::run(plan, settings) => ended,
+            never = project::tell_of_changes(&folder) => match never {},
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

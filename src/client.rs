@@ -19,7 +19,7 @@ use serde::de::IgnoredAny;
 
 pub use routes::{Route, Routes};
 
-use crate::plugin::{ArgumentError, Catalog, Catalogs, Task};
+use crate::plugin::{ArgumentError, Catalog, Catalogs, Task, module_of};
 use crate::script::{HostError, Submission};
 use crate::store::{self, Filter, Page, Pushed, Revoked, Stores, Tick};
 use crate::task::{
@@ -101,6 +101,9 @@ pub struct Submitted {
 pub enum SubmitError {
     #[error("no task named `{name}`{}", did_you_mean(.nearest.as_deref()))]
     UnknownTask { name: String, nearest: Option<String> },
+    /// It would be in a file that cannot be loaded, and never could since this process began.
+    #[error("no task named `{name}` now: {why}")]
+    BrokenTask { name: String, why: String },
     #[error("arguments for `{name}` are not valid: {source}")]
     BadArguments { name: String, source: ArgumentError },
     #[error("`{field}` {reason}")]
@@ -118,7 +121,7 @@ pub enum SubmitError {
 impl From<SubmitError> for HostError {
     fn from(error: SubmitError) -> Self {
         let exc_type = match error {
-            SubmitError::UnknownTask { .. } => "NotRegistered",
+            SubmitError::UnknownTask { .. } | SubmitError::BrokenTask { .. } => "NotRegistered",
             SubmitError::BadArguments { .. } => "TypeError",
             SubmitError::BadField { .. } | SubmitError::BadValue { .. } | SubmitError::KeyReused { .. } => "ValueError",
             SubmitError::Store(error) => return error.into(),
@@ -140,6 +143,16 @@ impl From<store::Error> for HostError {
 }
 
 impl SubmitError {
+    /// Nothing in `catalog` is the task `name`: its file is broken, or it is meant to be another one.
+    pub fn unknown(name: String, catalog: &Catalog) -> Self {
+        let nearest = catalog.nearest(&name);
+        let is_beside = nearest.is_some_and(|near| module_of(near) == module_of(&name));
+        match catalog.broken_file_of(&name).filter(|_| !is_beside) {
+            Some(broken) => Self::BrokenTask { name, why: broken.to_string() },
+            None => Self::UnknownTask { nearest: nearest.map(str::to_owned), name },
+        }
+    }
+
     /// `field` has a name that is refused.
     pub fn bad_name(field: &'static str, why: BadName) -> Self {
         Self::BadField { field, reason: why.to_string() }
@@ -203,6 +216,11 @@ impl Client {
         }
     }
 
+    /// Whether some route sends tasks to `queue`.
+    pub fn routes_to(&self, queue: &QueueName) -> bool {
+        self.routes.iter().any(|(_, route)| route.queue == *queue)
+    }
+
     /// Checks a task without storing it.
     pub fn check(&self, request: Request) -> Result<(), SubmitError> {
         self.prepare(&self.catalogs.current(), request).map(drop)
@@ -217,8 +235,7 @@ impl Client {
             &Options::default()
         } else {
             let Some(task) = catalog.task(&request.task) else {
-                let nearest = catalog.nearest(&request.task).map(str::to_owned);
-                return Err(SubmitError::UnknownTask { name: request.task, nearest });
+                return Err(SubmitError::unknown(request.task, catalog));
             };
             request.args.iter().try_for_each(|args| values::check(args, "args"))?;
             request.kwargs.iter().try_for_each(|kwargs| values::check(kwargs, "kwargs"))?;

@@ -21,6 +21,9 @@ pub mod channels;
 pub mod client;
 pub mod worker;
 
+// Floor 4: the watchers.
+pub mod celery;
+
 // Floor 5: the door.
 pub mod http;
 

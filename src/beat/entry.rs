@@ -109,7 +109,7 @@ impl Entry {
     }
 
     /// The first `count` ticks after `now`, fewer when no more come; they count from `watermark`.
-    pub(super) fn next_since(&self, watermark: Timestamp, now: Timestamp, count: usize) -> Vec<Timestamp> {
+    pub fn next_since(&self, watermark: Timestamp, now: Timestamp, count: usize) -> Vec<Timestamp> {
         let last = self.schedule.last(1, watermark, now).pop().unwrap_or(watermark);
         std::iter::successors(self.schedule.next(last), |tick| self.schedule.next(*tick)).take(count).collect()
     }

@@ -288,7 +288,7 @@ impl Beat {
 
     fn store_failed(&self, error: &store::Error) {
         metrics::counter!("umbel_store_errors_total", "part" => "beat").increment(1);
-        if !self.store_failed.swap(true, Ordering::Relaxed) {
+        if !error.is_told() && !self.store_failed.swap(true, Ordering::Relaxed) {
             error!("beat cannot store what is due and tries again: {error}");
         }
     }

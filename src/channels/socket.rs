@@ -41,6 +41,8 @@ pub struct Socket {
     /// `this` between turns.
     state: Dynamic,
     bad_frames: u32,
+    /// It was said that a frame was none.
+    told_bad_frame: bool,
     failures: u32,
 }
 
@@ -62,6 +64,7 @@ impl Socket {
             frames,
             state: empty_state(),
             bad_frames: 0,
+            told_bad_frame: false,
             failures: 0,
         }
     }
@@ -116,6 +119,13 @@ impl Socket {
     async fn receive(&mut self, frame: Frame) {
         let Some(frame) = read(&frame) else {
             self.bad_frames += 1;
+            if !std::mem::replace(&mut self.told_bad_frame, true) {
+                let (consumer, socket) = (&self.consumer.path, self.link.id);
+                warn!(
+                    consumer,
+                    socket, "a frame was dropped: a client sends JSON objects, such as {{\"message\": \"hi\"}}"
+                );
+            }
             if self.bad_frames > BAD_FRAMES_IN_A_ROW {
                 self.link.close(code::BAD_FRAMES);
             }

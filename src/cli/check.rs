@@ -8,7 +8,7 @@ use anyhow::Context;
 use chrono::Utc;
 
 use super::paper::{has_colours, say};
-use super::{diagnostic, runtime};
+use super::{diagnostic, project, runtime};
 use crate::beat::{self, Problem, Timetable};
 use crate::client::{Client, Request, Routes, SubmitError};
 use crate::config::{Settings, broken_at};
@@ -32,9 +32,9 @@ pub(super) fn run(
     settings: Result<Settings, Vec<Broken>>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
+    let wanted = checking.files.iter().map(|file| inside(folder, file)).collect::<Result<Vec<String>, NoFile>>()?;
     let Found { mut findings, looked_at } = runtime()?.block_on(look(folder, settings))?;
-    if !checking.files.is_empty() {
-        let wanted: Vec<String> = checking.files.iter().map(|file| inside(folder, file)).collect();
+    if !wanted.is_empty() {
         findings.retain(|finding| wanted.contains(&finding.at.file));
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
@@ -53,23 +53,36 @@ pub(super) fn run(
 }
 
 fn summary(errors: usize, warnings: usize) -> String {
-    let counted = |count: usize, what: &str| match count {
-        0 => format!("no {what}s"),
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    };
-    let problems = counted(errors, "problem");
-    if warnings == 0 { problems } else { format!("{problems}, {}", counted(warnings, "warning")) }
+    let problems = if errors == 0 { "no problems".to_owned() } else { counted(errors, "problem", "problems") };
+    if warnings == 0 { problems } else { format!("{problems}, {}", counted(warnings, "warning", "warnings")) }
+}
+
+fn looked_at(tasks: usize, plugins: usize, entries: usize) -> String {
+    let tasks = counted(tasks, "task", "tasks");
+    let plugins = counted(plugins, "plugin", "plugins");
+    format!("{tasks}, {plugins}, {}", counted(entries, "schedule entry", "schedule entries"))
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A file that cannot be checked.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum NoFile {
+    #[error("there is no file `{}`", .0.display())]
+    Missing(PathBuf),
+    #[error("`{}` is not in the project `{}`: `--dir` names another one", .file.display(), .folder.display())]
+    Outside { file: PathBuf, folder: PathBuf },
 }
 
 /// A file as findings name it: from the project's folder, with `/`.
-fn inside(folder: &Path, file: &Path) -> String {
+fn inside(folder: &Path, file: &Path) -> Result<String, NoFile> {
     let whole = |path: &Path| path.canonicalize().ok();
-    let from_folder = whole(folder).and_then(|folder| {
-        let file = whole(file).or_else(|| whole(&folder.join(file)))?;
-        Some(file.strip_prefix(folder).ok()?.to_string_lossy().into_owned())
-    });
-    from_folder.unwrap_or_else(|| file.to_string_lossy().into_owned())
+    let found = whole(file).or_else(|| whole(&folder.join(file))).ok_or_else(|| NoFile::Missing(file.to_owned()))?;
+    let outside = || NoFile::Outside { file: file.to_owned(), folder: folder.to_owned() };
+    let project = whole(folder).ok_or_else(outside)?;
+    Ok(found.strip_prefix(project).map_err(|_| outside())?.to_string_lossy().into_owned())
 }
 
 struct Found {
@@ -95,12 +108,14 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
     let client = Client::new(stores, catalogs, String::new()).routed(routes);
 
     let mut findings: Vec<Finding> = mistakes.into_iter().map(|broken| error("settings", broken)).collect();
+    if let Some(why) = project::emptiness(folder) {
+        findings.push(Finding { severity: Severity::Warning, code: "no-tasks", at: Broken::whole("tasks", why) });
+    }
     findings.extend(catalog.broken.iter().cloned().map(|broken| error("not-loaded", broken)));
     findings.extend(in_scripts(&loader, &client));
     let (in_schedule, entries) = in_schedule(folder, &client);
     findings.extend(in_schedule);
-    let looked_at =
-        format!("{} tasks, {} plugins, {entries} schedule entries", catalog.tasks.len(), catalog.plugins.len());
+    let looked_at = looked_at(catalog.tasks.len(), catalog.plugins.len(), entries);
     Ok(Found { findings, looked_at })
 }
 
@@ -123,7 +138,9 @@ fn refusal(client: &Client, sent: &Sent) -> Option<String> {
     };
     match client.check(request) {
         Err(SubmitError::BadArguments { .. }) if sent.arguments.is_none() => None,
-        Err(why @ (SubmitError::UnknownTask { .. } | SubmitError::BadArguments { .. })) => Some(why.to_string()),
+        Err(
+            why @ (SubmitError::UnknownTask { .. } | SubmitError::BrokenTask { .. } | SubmitError::BadArguments { .. }),
+        ) => Some(why.to_string()),
         _ => None,
     }
 }
@@ -198,7 +215,6 @@ mod tests {
         let math = ("tasks/math.rhai", "fn add(x, y) { x + y }");
         let schedules = ("schedules.toml", "[it]\ntask = \"math.add\"\nschedule = \"10s\"\nargs = [1, 2]\n");
 
-        assert_eq!(found(&[]).await, [""; 0]);
         assert_eq!(found(&[math, schedules]).await, [""; 0]);
     }
 
@@ -253,13 +269,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_consumer_that_could_not_be_called_is_found() {
+        let manifest =
+            "name = \"echo\"\nversion = \"1\"\napi = 1\n[[consumers]]\npath = \"/ws/e/\"\nscript = \"echo.rhai\"\n";
+        for (source, wrong) in [
+            (
+                "fn receive(frame) { }",
+                "`receive` of a consumer takes 2 parameters, not 1: write `fn receive(scope, frame)`",
+            ),
+            ("fn connect() { }", "`connect` of a consumer takes 1 parameter, not 0: write `fn connect(scope)`"),
+            ("fn on_a_b(e) { }", "`on_a_b` of a consumer takes 2 parameters, not 1: write `fn on_a_b(scope, event)`"),
+        ] {
+            let found = found(&[("plugins/echo/plugin.toml", manifest), ("plugins/echo/echo.rhai", source)]).await;
+
+            assert_eq!(found, [format!("plugins/echo/echo.rhai:1: {wrong}")]);
+        }
+        let sound = "fn connect(scope) { accept() } private fn receive() { } fn disconnect(scope, code) { receive() } \
+                     fn on_x(scope, event) { } fn on_x(event) { }";
+        let found = found(&[("plugins/echo/plugin.toml", manifest), ("plugins/echo/echo.rhai", sound)]).await;
+        assert_eq!(found, [""; 0]);
+    }
+
+    #[tokio::test]
     async fn a_remote_task_needs_no_script() {
         let settings = "store = \"redis://localhost\"\n[routes]\n\"far.*\" = { queue = \"python\", remote = true }\n\
                         \"near.*\" = { queue = \"near\" }";
         let schedules =
             "[a]\ntask = \"far.x\"\nschedule = \"10s\"\nargs = [1]\n\n[b]\ntask = \"near.x\"\nschedule = \"10s\"\n";
 
-        let found = found(&[("umbel.toml", settings), ("schedules.toml", schedules)]).await;
+        let found = found(&[("tasks/_a.rhai", ""), ("umbel.toml", settings), ("schedules.toml", schedules)]).await;
 
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("schedules.toml:6:2: [b]: no task named `near.x`"), "{found:?}");
@@ -290,14 +328,24 @@ mod tests {
     }
 
     #[test]
+    fn one_of_a_kind_is_told_as_one() {
+        assert_eq!(looked_at(1, 1, 1), "1 task, 1 plugin, 1 schedule entry");
+        assert_eq!(looked_at(0, 2, 0), "0 tasks, 2 plugins, 0 schedule entries");
+    }
+
+    #[test]
     fn a_file_is_named_from_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("tasks")).unwrap();
         let file = folder.path().join("tasks/a.rhai");
         std::fs::write(&file, "").unwrap();
 
-        assert_eq!(inside(folder.path(), &file), "tasks/a.rhai");
-        assert_eq!(inside(folder.path(), Path::new("tasks/a.rhai")), "tasks/a.rhai");
-        assert_eq!(inside(folder.path(), Path::new("tasks/none.rhai")), "tasks/none.rhai");
+        let outside = std::env::temp_dir();
+
+        assert_eq!(inside(folder.path(), &file).unwrap(), "tasks/a.rhai");
+        assert_eq!(inside(folder.path(), Path::new("tasks/a.rhai")).unwrap(), "tasks/a.rhai");
+        let none = Path::new("tasks/none.rhai");
+        assert_eq!(inside(folder.path(), none), Err(NoFile::Missing(none.to_owned())));
+        assert!(matches!(inside(folder.path(), &outside), Err(NoFile::Outside { .. })));
     }
 }

@@ -20,9 +20,14 @@ fn as_json(rows: Vec<Shown>) -> serde_json::Map<String, serde_json::Value> {
 fn as_text(rows: &[Shown]) -> String {
     /// Wider ones push their origin to the right.
     const WIDEST: usize = 60;
-    let lines: Vec<String> = rows.iter().map(|row| format!("{} = {}", row.name, text_of(&row.value))).collect();
+    let line = |row: &Shown| match &row.value {
+        serde_json::Value::Null => format!("# {}", row.name),
+        value => format!("{} = {}", row.name, text_of(value)),
+    };
+    let lines: Vec<String> = rows.iter().map(line).collect();
     let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default().min(WIDEST);
-    let rows = lines.iter().zip(rows).map(|(line, row)| format!("{line:width$}  # {}", row.origin));
+    let origin = |row: &Shown| if row.value.is_null() { "not set".to_owned() } else { row.origin.to_string() };
+    let rows = lines.iter().zip(rows).map(|(line, row)| format!("{line:width$}  # {}", origin(row)));
     rows.collect::<Vec<_>>().join("\n")
 }
 
@@ -35,6 +40,7 @@ mod tests {
         let row = |name: &str, value, origin| Shown { name: name.to_owned(), value, origin };
         vec![
             row("slots", 8.into(), Origin::Default),
+            row("limits.operations", serde_json::Value::Null, Origin::Default),
             row("routes.\"a.*\"", serde_json::json!({ "queue": "io", "remote": false }), Origin::File(3)),
         ]
     }
@@ -46,6 +52,7 @@ mod tests {
         assert_eq!(
             text,
             "slots = 8                                        # default\n\
+             # limits.operations                              # not set\n\
              routes.\"a.*\" = { queue = \"io\", remote = false }  # umbel.toml:3"
         );
         assert_eq!(toml::from_str::<toml::Table>(&text).unwrap()["routes"]["a.*"]["queue"].as_str(), Some("io"));

@@ -17,7 +17,9 @@ pub(super) fn show(severity: Severity, broken: &Broken, coloured: bool) -> Strin
     let title = level.primary_title(message);
     let group: Group<'_> = match (broken.line, &broken.excerpt) {
         (Some(line), Some(excerpt)) => {
-            let (text, mark) = source(excerpt, broken.column);
+            // There names have dashes.
+            let dashes = broken.file.ends_with(".toml");
+            let (text, mark) = source(excerpt, broken.column, dashes);
             let snippet = Snippet::source(text).path(broken.file.as_str()).line_start(line as usize);
             title.element(snippet.annotation(AnnotationKind::Primary.span(mark)))
         }
@@ -29,22 +31,22 @@ pub(super) fn show(severity: Severity, broken: &Broken, coloured: bool) -> Strin
     renderer.render(&[group])
 }
 
-/// The line of an excerpt and the bytes that are meant: those under its mark, else all of it. Excerpts have no indentation; here it is put back, so that
-/// the column that is shown is that of the file.
-fn source(excerpt: &str, column: Option<u32>) -> (String, std::ops::Range<usize>) {
+/// The line of an excerpt and the bytes that are meant: the word under its mark, which may have `dashes`, else all of
+/// it. Excerpts have no indentation; here it is put back, so that the column that is shown is that of the file.
+fn source(excerpt: &str, column: Option<u32>, dashes: bool) -> (String, std::ops::Range<usize>) {
     let Some((text, mark)) = excerpt.split_once('\n') else { return (excerpt.to_owned(), 0..excerpt.len()) };
     let mark = mark.chars().count().saturating_sub(1);
     let indent = column.map_or(0, |column| (column as usize).saturating_sub(mark + 1));
     let text = " ".repeat(indent) + text;
-    let word = word_at(&text, indent + mark);
+    let word = word_at(&text, indent + mark, dashes);
     (text, word)
 }
 
 /// The bytes of the word that begins at the `start`th letter, or of that letter alone.
-fn word_at(text: &str, start: usize) -> std::ops::Range<usize> {
+fn word_at(text: &str, start: usize, dashes: bool) -> std::ops::Range<usize> {
     let from = text.char_indices().nth(start).map_or(text.len(), |(at, _)| at);
     let rest = &text[from..];
-    let is_of_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let is_of_word = |letter: char| letter.is_alphanumeric() || letter == '_' || (dashes && letter == '-');
     let word: usize = rest.chars().take_while(|letter| is_of_word(*letter)).map(char::len_utf8).sum();
     let letter = rest.chars().next().map_or(0, char::len_utf8);
     from..from + word.max(letter)
@@ -84,6 +86,14 @@ mod tests {
 
         let whole = show(Severity::Error, &Broken::whole("tasks/a.rhai", "is not a file".into()), false);
         assert_eq!(whole, "error: is not a file\n--> tasks/a.rhai");
+    }
+
+    #[test]
+    fn a_name_with_dashes_is_marked_whole_where_names_have_them() {
+        let shown = |file| show(Severity::Error, &Broken::at(file, "[a-b]", 1, Some(2), "odd".into()), false);
+
+        assert!(shown("schedules.toml").contains("1 | [a-b]\n  |  ^^^"), "{}", shown("schedules.toml"));
+        assert!(!shown("tasks/a.rhai").contains("^^"), "{}", shown("tasks/a.rhai"));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) struct Door {
     /// `http://HOST:PORT`.
     address: String,
     token: Option<String>,
+    /// It was found by the lock file, so that it is on this machine, whatever address it listens on.
+    is_local: bool,
 }
 
 impl Door {
@@ -54,14 +56,14 @@ impl Door {
         // A proxy is for other machines.
         let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
         if let Some(address) = reach.server {
-            return Ok(Self { agent, address: base(&address)?, token: reach.token });
+            return Ok(Self { agent, address: base(&address)?, token: reach.token, is_local: false });
         }
         let settings = settings()?;
         let holder = Lock::holder(&lock_path(&settings.store, &settings.folder))?;
         let nobody = || Unanswered::Nobody { folder: settings.folder.display().to_string() };
         let holder = holder.ok_or_else(nobody)?;
         let address = format!("http://{}", holder.address.ok_or_else(nobody)?);
-        Ok(Self { agent, address, token: reach.token.or(Some(holder.token)) })
+        Ok(Self { agent, address, token: reach.token.or(Some(holder.token)), is_local: true })
     }
 
     /// The text that is at `path`.
@@ -89,6 +91,8 @@ impl Door {
     }
 
     fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        // `0.0.0.0` is an address to listen on and no name that HTTP answers to, nor need any other be in `hosts`.
+        let request = if self.is_local { request.header("host", "localhost") } else { request };
         match &self.token {
             Some(token) => request.header("authorization", format!("Bearer {token}")),
             None => request,
@@ -139,7 +143,36 @@ fn detail(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn who_listens_everywhere_is_asked_by_the_name_of_this_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { folder: folder.path().to_owned(), ..Settings::default() };
+        let lock = Lock::take(&lock_path(&settings.store, &settings.folder)).unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        lock.announce(&listener.local_addr().unwrap().to_string()).unwrap();
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+            String::from_utf8(head).unwrap().to_lowercase()
+        });
+
+        Door::open(Reach::default(), || Ok(settings)).unwrap().get("/readyz").unwrap();
+
+        let head = asked.join().unwrap();
+        assert_eq!(head.matches("\r\nhost: ").count(), 1, "{head}");
+        assert!(head.contains("\r\nhost: localhost\r\n"), "{head}");
+    }
 
     #[test]
     fn an_address_is_read_as_people_write_it() {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{arguments, door, new, operate};
+use super::{arguments, check, door, new, operate};
 use crate::app::Unshared;
 use crate::client::SubmitError;
 use crate::script::Broken;
@@ -38,6 +38,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> ExitCode {
     let is_wrong = error.is::<Broken>()
         || error.is::<Unshared>()
         || error.is::<arguments::Twice>()
+        || error.is::<check::NoFile>()
         || error.is::<new::NotEmpty>()
         || error.is::<operate::Unconfirmed>();
     let code = if is_wrong {

@@ -146,10 +146,17 @@ pub(super) fn pause(
     settings: impl FnOnce() -> Found,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
+    #[derive(Deserialize)]
+    struct Queue {
+        note: Option<String>,
+    }
     let Pausing { queue, reach } = pausing;
     let door = Door::open(reach, settings)?;
     let verb = if paused { "pause" } else { "resume" };
     let answer = door.post(&format!("/api/queues/{}/{verb}", path_part(&queue)), "")?;
+    if let Some(note) = door::read::<Queue>(&answer)?.note {
+        eprintln!("warning: {note}");
+    }
     if json {
         say(&door::read::<Json>(&answer)?.to_string())?;
     } else if paused {

@@ -18,7 +18,7 @@ pub(super) enum Form {
 }
 
 /// Every setting, by its path. A test holds them and the structs together.
-pub(super) const KNOWN: [(&str, Form); 17] = [
+pub(super) const KNOWN: [(&str, Form); 22] = [
     ("store", Form::Text),
     ("durability", Form::Text),
     ("listen", Form::Text),
@@ -26,6 +26,11 @@ pub(super) const KNOWN: [(&str, Form); 17] = [
     ("slots", Form::Number),
     ("queues", Form::List),
     ("redis.prefix", Form::Text),
+    ("redis.master", Form::Text),
+    ("redis.sentinel_password", Form::Text),
+    ("redis.ca", Form::Text),
+    ("redis.cert", Form::Text),
+    ("redis.key", Form::Text),
     ("grace", Form::Text),
     ("keep", Form::Text),
     ("history", Form::Number),

@@ -108,17 +108,22 @@ impl Layers {
     }
 
     fn at(&self, path: &[String], message: String) -> Broken {
-        match self.origin(path) {
+        match self.origin_of(self.innermost(path).map(|(tag, _)| tag), path) {
             Origin::File(_) => broken(&self.document, place::of_value(&self.document, path), message),
             Origin::Default => Broken::whole(FILE, message),
             Origin::Variable(name) | Origin::Flag(name) => Broken::whole(&name, message),
         }
     }
 
-    /// Which layer the value at `path` came from.
+    /// Which layer the value at `path` came from. What is not set is a default, also in a table of which more is set.
     pub fn origin<S: AsRef<str>>(&self, path: &[S]) -> Origin {
-        let tag = self.tag(path).and_then(|tag| self.figment.get_metadata(tag));
-        match tag.map(|metadata| metadata.name.as_ref()) {
+        let set = self.innermost(path).filter(|(_, parts)| *parts == path.len());
+        self.origin_of(set.map(|(tag, _)| tag), path)
+    }
+
+    fn origin_of<S: AsRef<str>>(&self, tag: Option<Tag>, path: &[S]) -> Origin {
+        let metadata = tag.and_then(|tag| self.figment.get_metadata(tag));
+        match metadata.map(|metadata| metadata.name.as_ref()) {
             None => Origin::Default,
             Some(FILE) => {
                 let offset = place::of_key(&self.document, path);
@@ -129,10 +134,11 @@ impl Layers {
         }
     }
 
-    // Of the innermost value on the path that there is.
-    fn tag<S: AsRef<str>>(&self, path: &[S]) -> Option<Tag> {
+    // The innermost value on the path that there is, and how many parts of the path lead to it.
+    fn innermost<S: AsRef<str>>(&self, path: &[S]) -> Option<(Tag, usize)> {
         let (first, rest) = path.split_first()?;
         let mut value = &self.figment.find_value(first.as_ref()).ok()?;
+        let mut parts = 1;
         for part in rest.iter().map(AsRef::as_ref) {
             let next = match value {
                 Value::Dict(_, table) => table.get(part),
@@ -141,8 +147,9 @@ impl Layers {
             };
             let Some(next) = next else { break };
             value = next;
+            parts += 1;
         }
-        Some(value.tag())
+        Some((value.tag(), parts))
     }
 }
 

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 
 use super::{Settings, shown};
 use crate::client::Route;
+use crate::store;
 use crate::task::QueueName;
 
 /// A setting, by its path, that may not be as it is, and why.
@@ -17,7 +18,9 @@ const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
 /// Everything that is refused about `settings`, most dangerous first.
 pub(super) fn refusals(settings: &Settings) -> Vec<Refusal> {
     let open = open_to_others(settings).map(|why| (path(["listen"]), why));
-    open.into_iter().chain(tokens(settings)).chain(remote(settings)).chain(limits(settings)).collect()
+    let redis = store::redis::check(&settings.store, &settings.redis)
+        .map(|(name, why)| (path(["redis", name]), why.to_owned()));
+    open.into_iter().chain(tokens(settings)).chain(redis).chain(remote(settings)).chain(limits(settings)).collect()
 }
 
 fn open_to_others(settings: &Settings) -> Option<String> {

@@ -19,6 +19,7 @@ use crate::task::show_duration;
 pub struct Shown {
     /// As it would stand in the file: `limits.memory`, `routes."reports.*"`.
     pub name: String,
+    /// Null where it is not set, and nothing is bounded without it.
     pub value: Json,
     pub origin: Origin,
 }
@@ -42,8 +43,6 @@ pub(super) fn shown(settings: &Settings, layers: &Layers) -> Vec<Shown> {
             Json::Array(list) if form == Form::Toml && !list.is_empty() => {
                 rows.extend(list.iter().enumerate().map(|(n, value)| row(&[name, &n.to_string()], value)));
             }
-            // Not set, and without it nothing is bounded.
-            Json::Null => {}
             value => rows.push(row(&path, value)),
         }
     }
@@ -73,7 +72,7 @@ pub(super) fn time_shown<S: Serializer>(duration: &Duration, output: S) -> Resul
 }
 
 pub(super) fn limits_shown<S: Serializer>(limits: &Limits, output: S) -> Result<S::Ok, S::Error> {
-    let Limits { time_limit, memory, soft_time_limit, operations } = limits;
+    let Limits { time_limit, memory, soft_time_limit, operations, of_plugin: _ } = limits;
     let mut shown = serde_json::json!({ "time_limit": show_duration(*time_limit), "memory": size(*memory) });
     if let Some(limit) = soft_time_limit {
         shown["soft_time_limit"] = show_duration(*limit).into();

@@ -154,6 +154,17 @@ fn a_wrong_value_is_told_with_its_line() {
         ("[routes]\n\"a b\" = { queue = \"q\" }", "umbel.toml:2:9: routes.\"a b\": `a b` is no pattern"),
         ("[routes]\na = { remote = true }", "umbel.toml:2:5: `queue` is missing in `routes.a`"),
         ("[[tokens]]\nname = \"a\"", "umbel.toml:1:1: `hash` is missing in `tokens[0]`"),
+        ("store = \"redis://h/x\"", "umbel.toml:1:9: store: `redis://h/x` has the database `x`: write its number"),
+        ("store = \"sentinel://h/0\"", "umbel.toml: redis.master: is not set: Sentinels know Redis by a name"),
+        (
+            "store = \"redis://h\"\n[redis]\nmaster = \"m\"",
+            "umbel.toml:3:10: redis.master: is only for a store `sentinel://…`",
+        ),
+        (
+            "store = \"redis://h\"\nredis.ca = \"ca.pem\"",
+            "umbel.toml:2:12: redis.ca: is only for a store that is reached",
+        ),
+        ("store = \"rediss://h\"\nredis.cert = \"c.pem\"", "redis.key: is not set: a certificate is shown with its"),
         ("slots = [", "umbel.toml:1:"),
         ("slots = 1\nslots = 2", "umbel.toml:2:"),
     ] {
@@ -258,6 +269,17 @@ fn a_remote_task_needs_a_queue_that_is_not_served_here() {
 }
 
 #[test]
+fn the_password_of_the_sentinels_is_not_shown() {
+    let file = "store = \"sentinel://h\"\n[redis]\nmaster = \"m\"\nsentinel_password = \"tops3cret\"";
+
+    let rows = rows(file, &[], &Flags::default());
+
+    let row = rows.iter().find(|row| row.name == "redis.sentinel_password").unwrap();
+    assert_eq!((row.value.as_str(), &row.origin), (Some("…"), &Origin::File(4)));
+    assert!(!format!("{:?}", load(file, &[], &Flags::default()).unwrap()).contains("tops3cret"));
+}
+
+#[test]
 fn a_password_is_in_no_message() {
     for file in [
         "store = \"redi://ann:tops3cret@host\"",
@@ -297,12 +319,19 @@ fn each_setting_is_shown_with_where_it_came_from_and_without_its_secrets() {
             "slots = 3 # UMBEL_SLOTS",
             "queues = [] # default",
             "redis.prefix = \"\" # default",
+            "redis.master = \"\" # default",
+            "redis.sentinel_password = \"\" # default",
+            "redis.ca = \"\" # default",
+            "redis.cert = \"\" # default",
+            "redis.key = \"\" # default",
             "grace = \"25s\" # default",
             "keep = \"90s\" # umbel.toml:2",
             "history = 100000 # default",
             "history_keep = \"30d\" # default",
             "limits.time_limit = \"30s\" # UMBEL_LIMITS__TIME_LIMIT",
+            "limits.soft_time_limit = null # default",
             "limits.memory = \"64MiB\" # umbel.toml:5",
+            "limits.operations = null # default",
             "tokens[0] = { name = \"a\", hash = \"sha256:…\", scopes = [\"send\"] } # umbel.toml:10",
             "routes.\"reports.*\" = { queue = \"python\", remote = true } # umbel.toml:8",
         ]
@@ -310,9 +339,23 @@ fn each_setting_is_shown_with_where_it_came_from_and_without_its_secrets() {
 }
 
 #[test]
+fn a_limit_that_is_set_says_nothing_of_where_the_others_came_from() {
+    for (file, variables, origin) in [
+        ("[limits]\nmemory = \"64MiB\"", &[][..], "umbel.toml:2"),
+        ("", &[("UMBEL_LIMITS__MEMORY", "64MiB")][..], "UMBEL_LIMITS__MEMORY"),
+    ] {
+        let rows = rows(file, variables, &Flags::default());
+
+        let from = |name: &str| rows.iter().find(|row| row.name == name).unwrap().origin.to_string();
+        assert_eq!((from("limits.memory").as_str(), from("limits.time_limit").as_str()), (origin, "default"));
+    }
+}
+
+#[test]
 fn what_is_shown_is_read_as_the_same_again() {
     let shown: String = rows("", &[], &Flags::default())
         .iter()
+        .filter(|row| !row.value.is_null())
         .map(|row| format!("{} = {}\n", row.name, text_of(&row.value)))
         .collect();
 

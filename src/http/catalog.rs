@@ -63,10 +63,7 @@ pub(super) async fn one(State(door): Shared, Part(name): Part) -> Result<Json<Va
     let catalog = door.client.catalogs().current();
     match catalog.task(&name) {
         Some(task) => Ok(Json(json!(shown(task)))),
-        None => {
-            let nearest = catalog.nearest(&name).map(str::to_owned);
-            Err(SubmitError::UnknownTask { name, nearest }.into())
-        }
+        None => Err(SubmitError::unknown(name, &catalog).into()),
     }
 }
 
@@ -96,12 +93,14 @@ fn shown(task: &Task) -> Shown<'_> {
     }
 }
 
-// In the form in which a script declares them.
+// In the form in which a script declares them; a time is no longer than its plugin allows.
 fn options(options: &Options) -> Value {
+    let most = options.caps.time_limit;
+    let time_limit = options.time_limit.map(|declared| most.map_or(declared, |most| most.min(declared)));
     json!({
         "queue": options.queue,
         "priority": options.priority,
-        "time_limit": options.time_limit.map(show_duration),
+        "time_limit": time_limit.map(show_duration),
         "soft_time_limit": options.soft_time_limit.map(show_duration),
         "ignore_result": options.ignore_result,
         "max_retries": options.max_retries,
@@ -113,4 +112,23 @@ fn options(options: &Options) -> Value {
         "acks_late": options.acks_late,
         "expires": options.expires.map(show_duration),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::task::Caps;
+
+    #[test]
+    fn a_time_is_shown_that_the_plugin_allows() {
+        let shown = |declared, most: Option<u64>| {
+            let caps = Caps { time_limit: most.map(Duration::from_secs), memory: None };
+            let time_limit = Some(Duration::from_secs(declared));
+            options(&Options { time_limit, caps, ..Options::default() })["time_limit"].clone()
+        };
+
+        assert_eq!([shown(30, None), shown(30, Some(20)), shown(30, Some(40))], ["30s", "20s", "30s"]);
+    }
 }

@@ -63,10 +63,11 @@ fn recognize(door: &Door, request: &mut Request) -> Result<Bearer, Unknown> {
     if let Some(shown) = token::in_header(request.headers())? {
         return known(shown);
     }
-    if !may_ask_by_query(request.method(), request.headers()) {
-        return Err(Unknown::Missing);
+    match token::take_from_query(request.uri_mut()) {
+        None => Err(Unknown::Missing),
+        Some(_) if !may_ask_by_query(request.method(), request.headers()) => Err(Unknown::InQuery),
+        Some(shown) => known(&shown),
     }
-    token::take_from_query(request.uri_mut()).map_or(Err(Unknown::Missing), |shown| known(&shown))
 }
 
 // A browser lets a page set no header for a WebSocket and for an EventSource. Elsewhere a query is no place for a

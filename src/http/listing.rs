@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Problem, Shared, body};
 use crate::store::Filter;
 use crate::task::{
-    Failure, Json as Text, Progress, QueueName, Run, State as RunState, TaskId, Timestamp, parse_duration, parse_time,
+    Failure, Json as Text, Progress, QueueName, Run, State as RunState, TaskId, Timestamp, parse_duration, read_time,
 };
 
 /// How many runs are listed unless the query says otherwise, and at most.
@@ -65,7 +65,7 @@ fn filter(uri: &Uri, now: Timestamp) -> Result<Filter, Problem> {
     })?;
     let state = query.get("state").map(|name| {
         let names = || RunState::ALL.map(RunState::as_str).join(", ");
-        RunState::parse(name).ok_or_else(|| body::bad("state", &format!("must be one of {}", names())))
+        RunState::parse(&name.to_uppercase()).ok_or_else(|| body::bad("state", &format!("must be one of {}", names())))
     });
     let queue =
         query.get("queue").map(|name| QueueName::parse(name).map_err(|why| body::bad("queue", &why.to_string())));
@@ -92,7 +92,7 @@ fn filter(uri: &Uri, now: Timestamp) -> Result<Filter, Problem> {
 fn since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     const FORM: &str = "must be a time in ISO 8601, as in `2030-01-31T09:00:00Z`, or a duration before now, as in `1h`";
     // In a query `+` is a space, and whoever writes `+09:00` means it.
-    let time = parse_time(text).or_else(|| parse_time(&text.replace(' ', "+"))).map(|time| time.with_timezone(&Utc));
+    let time = read_time(text).or_else(|| read_time(&text.replace(' ', "+")));
     let ago = || {
         let ago = chrono::Duration::from_std(parse_duration(text).ok()?).ok()?;
         Some(now.checked_sub_signed(ago).unwrap_or(Timestamp::MIN_UTC))
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn every_filter_is_read() {
         let filter =
-            read("name=reports.*&state=FAILURE&queue=io&since=1h&q=%EC%84%B8%EA%B3%84&limit=7&cursor=c").unwrap();
+            read("name=reports.*&state=failure&queue=io&since=1h&q=%EC%84%B8%EA%B3%84&limit=7&cursor=c").unwrap();
 
         assert_eq!((filter.name.as_deref(), filter.state), (Some("reports.*"), Some(RunState::Failure)));
         assert_eq!((filter.queue.unwrap().as_str(), filter.q.as_deref()), ("io", Some("세계")));

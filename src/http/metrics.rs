@@ -86,6 +86,11 @@ fn describe() {
         metrics::describe_counter!(name, help);
     }
     metrics::describe_histogram!("umbel_task_duration_seconds", Unit::Seconds, "How long an attempt ran");
+    metrics::describe_histogram!(
+        "umbel_task_queue_seconds",
+        Unit::Seconds,
+        "From when an attempt was due until it began"
+    );
     metrics::describe_gauge!("umbel_tasks_running", "Tasks that run now");
     metrics::describe_gauge!("umbel_slots", "Tasks that can run at the same time");
 }

@@ -227,7 +227,9 @@ impl Problem {
             Self::Socket(channels::Refused::Failed) => (Status::INTERNAL_SERVER_ERROR, "consumer-failed"),
             Self::Socket(_) => (Status::SERVICE_UNAVAILABLE, "no-socket"),
             Self::At { problem, .. } => problem.class(),
-            Self::Submit(SubmitError::UnknownTask { .. }) => (Status::NOT_FOUND, "unknown-task"),
+            Self::Submit(SubmitError::UnknownTask { .. } | SubmitError::BrokenTask { .. }) => {
+                (Status::NOT_FOUND, "unknown-task")
+            }
             Self::Submit(SubmitError::BadArguments { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-arguments"),
             Self::Submit(SubmitError::BadField { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-field"),
             Self::Submit(SubmitError::BadValue { .. }) => (Status::UNPROCESSABLE_ENTITY, "bad-value"),

@@ -113,6 +113,7 @@ impl Problem {
             Self::LongUri { limit } => json!({ "limit": limit }),
             Self::NotReady { part, .. } => json!({ "part": part }),
             Self::Submit(SubmitError::UnknownTask { name, nearest }) => json!({ "task": name, "nearest": nearest }),
+            Self::Submit(SubmitError::BrokenTask { name, .. }) => json!({ "task": name, "nearest": null }),
             Self::Submit(SubmitError::BadArguments { name, source }) => {
                 json!({ "task": name, "parameter": source.parameter })
             }

@@ -22,6 +22,9 @@ pub(super) struct Shown {
     claimed: u64,
     /// Nothing of it starts.
     paused: bool,
+    /// What is odd about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -34,7 +37,7 @@ pub(super) struct Listing {
 #[derive(Serialize)]
 pub(super) struct Purged {
     name: QueueName,
-    /// How many tasks were removed.
+    /// How many tasks were revoked.
     purged: u64,
 }
 
@@ -84,7 +87,7 @@ pub(super) async fn resume(State(door): Shared, Part(name): Part) -> Result<Json
 
 #[utoipa::path(
     post, path = "/api/queues/{name}/purge", tag = "queues", operation_id = "purge_queue",
-    description = "Removes everything that waits there; what runs goes on.",
+    description = "Revokes everything that waits there, as `purged`; what runs goes on.",
     params(("name" = String, Path, description = "The name of the queue")),
     responses((status = 200, description = "How many tasks were removed", body = ref("#/components/schemas/Purged"))),
 )]
@@ -101,14 +104,17 @@ fn read(name: &str) -> Result<QueueName, Problem> {
 async fn turn(door: &Door, name: &str, paused: bool) -> Result<Json<Shown>, Problem> {
     let name = read(name)?;
     let queue = &door.client.stores().queue;
+    // Whoever mistypes a name would wait for ever for what he meant to stop.
+    let is_new = paused && !door.client.routes_to(&name) && !known(door).await?.contains_key(&name);
     queue.pause(&name, paused).await?;
     let depth = queue.depth(&name).await?;
-    Ok(Json(QueueFacts { name, depth, paused }.into()))
+    let shown = Shown::from(QueueFacts { name, depth, paused });
+    Ok(Json(Shown { note: is_new.then_some("no task or message names this queue yet"), ..shown }))
 }
 
 /// Those that hold something or are paused, and those of the tasks there are.
 async fn known(door: &Door) -> StoreResult<BTreeMap<QueueName, QueueFacts>> {
-    let idle = door.client.catalogs().current().queues();
+    let idle = door.client.queues();
     let idle = idle.into_iter().map(|name| QueueFacts { name, depth: Depth::default(), paused: false });
     let held = door.client.stores().queue.queues().await?;
     Ok(idle.chain(held).map(|facts| (facts.name.clone(), facts)).collect())
@@ -117,6 +123,6 @@ async fn known(door: &Door) -> StoreResult<BTreeMap<QueueName, QueueFacts>> {
 impl From<QueueFacts> for Shown {
     fn from(facts: QueueFacts) -> Self {
         let QueueFacts { name, depth: Depth { ready, delayed, claimed }, paused } = facts;
-        Self { name, ready, delayed, claimed, paused }
+        Self { name, ready, delayed, claimed, paused, note: None }
     }
 }

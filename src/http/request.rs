@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use chrono::Utc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Problem;
 use super::body::{ONE, bad};
 use crate::client::{Expires, Request};
-use crate::task::{Json, Priority, QueueName, TaskId, Timestamp, duration_field, parse_duration, parse_time};
+use crate::task::{Json, Priority, QueueName, TaskId, duration_field, parse_duration, read_time};
 
 /// How deep arguments may be nested. Readers of JSON stop at about 128, and the message puts its own levels around.
 const DEEPEST: usize = 100;
@@ -82,7 +81,7 @@ fn set(request: &mut Request, name: &str, value: Json) -> Result<(), Problem> {
         "kwargs" => request.kwargs = Some(shallow(name, value)?),
         "countdown" => request.countdown = Some(field::<Span>(name, &value, "seconds or a duration, as in `30s`")?.0),
         "eta" => {
-            request.eta = Some(time(&field::<String>(name, &value, ETA)?).ok_or_else(|| bad(name, &must_be(ETA)))?)
+            request.eta = Some(read_time(&field::<String>(name, &value, ETA)?).ok_or_else(|| bad(name, &must_be(ETA)))?)
         }
         "expires" => request.expires = Some(expires(&value)?),
         "queue" => request.queue = Some(named(name, &value, QueueName::parse)?),
@@ -127,11 +126,7 @@ fn expires(value: &Json) -> Result<Expires, Problem> {
     }
     let text: String = field("expires", value, FORM)?;
     let after = parse_duration(&text).ok().map(Expires::After);
-    after.or_else(|| time(&text).map(Expires::At)).ok_or_else(|| bad("expires", &must_be(FORM)))
-}
-
-fn time(text: &str) -> Option<Timestamp> {
-    parse_time(text).map(|time| time.with_timezone(&Utc))
+    after.or_else(|| read_time(&text).map(Expires::At)).ok_or_else(|| bad("expires", &must_be(FORM)))
 }
 
 fn shallow(name: &str, value: Json) -> Result<Json, Problem> {

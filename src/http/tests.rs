@@ -349,6 +349,17 @@ async fn the_catalog_tells_what_can_run_and_what_is_broken() {
 }
 
 #[tokio::test]
+async fn a_task_whose_file_does_not_compile_is_missed_with_the_reason() {
+    let house = House::open().await;
+
+    let sent = house.post("/api/tasks/bad.one", json!({})).await;
+
+    assert_problem(&sent, 404, "unknown-task");
+    let detail = sent.json["detail"].as_str().unwrap();
+    assert!(detail.starts_with("no task named `bad.one` now: tasks/bad.rhai:2:"), "{detail}");
+}
+
+#[tokio::test]
 async fn health_is_told() {
     let house = House::open().await;
 

@@ -89,6 +89,12 @@ pub enum Unknown {
     /// The request shows no token.
     #[error("a token is needed here: send it as `Authorization: Bearer TOKEN`")]
     Missing,
+    /// It shows one in its query, where it does not count.
+    #[error(
+        "`?token=` counts only for a WebSocket and an `EventSource` (`Accept: text/event-stream`): send it as \
+         `Authorization: Bearer TOKEN`"
+    )]
+    InQuery,
     /// It shows something that is none.
     #[error("the token is not one of those in the setting `tokens`")]
     Wrong,

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::declared::Owner;
 use super::manifest::{Manifest, Wrong};
 use super::scripts::Scripts;
-use super::{Consumer, Plugin, Task, declared, path, tree};
+use super::{Consumer, Plugin, Task, declared, handlers, path, tree};
 use crate::script::{Broken, PluginModule, Script};
 use crate::watch::Snapshot;
 
@@ -105,6 +105,7 @@ impl Draft {
             }
             match self.script(scripts, &binding.script) {
                 Ok(script) => {
+                    broken.extend(handlers::uncallable(&script));
                     let (path, plugin) = (binding.path.get_ref().clone(), self.name().to_owned());
                     consumers.push(Arc::new(Consumer { path, script, plugin }));
                 }

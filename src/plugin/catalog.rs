@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::arguments::{self, ArgumentError};
 use super::path;
 use crate::script::{Broken, Script};
-use crate::task::{Options, QueueName, nearest};
+use crate::task::{Options, nearest};
 
 /// A task that can be run.
 pub struct Task {
@@ -64,6 +64,8 @@ pub struct Catalog {
     pub plugins: Vec<Plugin>,
     /// Files that do not compile. Where there was a version that did, that one still serves.
     pub broken: Vec<Broken>,
+    /// The tasks whose file is gone. They stay for a moment.
+    pub gone: BTreeSet<String>,
 }
 
 impl Catalog {
@@ -71,9 +73,16 @@ impl Catalog {
         self.tasks.get(name)
     }
 
-    /// The name most like `name`; `None` when nothing is near.
+    /// The name most like `name`, of a task that is not about to go; `None` when nothing is near.
     pub fn nearest(&self, name: &str) -> Option<&str> {
-        nearest(name, self.tasks.keys().map(String::as_str))
+        nearest(name, self.tasks.keys().map(String::as_str).filter(|name| !self.gone.contains(*name)))
+    }
+
+    /// What is wrong with the file that would have the task `name`; `None` when nothing is, or there is none.
+    pub fn broken_file_of(&self, name: &str) -> Option<&Broken> {
+        let module = format!("tasks/{}.rhai", module_of(name)?.replace('.', "/"));
+        let plugin = format!("plugins/{}/", name.split('.').next()?);
+        self.broken.iter().find(|broken| broken.file == module || broken.file.starts_with(&plugin))
     }
 
     /// The consumer of a request path, with or without its last slash, and what the path's parameters are, percent-
@@ -82,12 +91,11 @@ impl Catalog {
     pub fn consumer(&self, path: &str) -> Option<(&Arc<Consumer>, BTreeMap<String, String>)> {
         self.consumers.iter().find_map(|consumer| Some((consumer, path::fit(&consumer.path, path)?)))
     }
+}
 
-    /// The queues that its tasks are sent to, each once, sorted.
-    pub fn queues(&self) -> Vec<QueueName> {
-        let queues: BTreeSet<_> = self.tasks.values().map(|task| task.options.queue.clone()).collect();
-        queues.into_iter().collect()
-    }
+/// What the names of all tasks of a file begin with: `math` of `math.add`.
+pub fn module_of(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(module, _)| module)
 }
 
 /// The current catalog, shared by everyone who looks things up. Cheap to clone.

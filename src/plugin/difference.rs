@@ -1,6 +1,6 @@
 //! What a reload changed, as lines for the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Catalog, Task};
@@ -125,4 +125,15 @@ fn part(verb: &str, names: &[&str]) -> String {
         0 => format!("{verb} {shown}"),
         more => format!("{verb} {shown} and {more} more"),
     }
+}
+
+/// The files that were broken and are whole again. One that is not there any more does not work.
+pub(super) fn mended<'a>(
+    before: &'a Catalog,
+    after: &Catalog,
+    is_there: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = &'a str> {
+    let is_wrong = |file: &str| after.broken.iter().any(|broken| broken.file == file);
+    let files: BTreeSet<&str> = before.broken.iter().map(|broken| broken.file.as_str()).collect();
+    files.into_iter().filter(move |file| !is_wrong(file) && is_there(file))
 }

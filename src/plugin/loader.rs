@@ -1,6 +1,6 @@
 //! Reads the project folder into catalogs, again and again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::bundle::{Bundle, Draft, MANIFEST};
-use super::difference::difference;
+use super::difference::{difference, mended};
 use super::scripts::Scripts;
 use super::{Catalog, Catalogs, Plugin, Task, declared, path, tree};
 use crate::module;
@@ -210,13 +210,16 @@ impl Loader {
         for name in gone.keys() {
             catalog.tasks.insert(name.clone(), before.tasks[name].clone());
         }
+        catalog.gone = gone.keys().cloned().collect();
         self.gone = gone;
     }
 
     fn publish(&self, catalog: Catalog) {
         let before = self.catalogs.current();
         let changes = difference(&before, &catalog);
-        if changes.is_empty() && before.broken == catalog.broken && before.plugins == catalog.plugins {
+        let is_same =
+            before.broken == catalog.broken && before.gone == catalog.gone && before.plugins == catalog.plugins;
+        if changes.is_empty() && is_same {
             return;
         }
         for broken in catalog.broken.iter().filter(|broken| !before.broken.contains(broken)) {
@@ -225,9 +228,7 @@ impl Loader {
                 None => error!("{broken}"),
             }
         }
-        let is_wrong = |file: &str| catalog.broken.iter().any(|broken| broken.file == file);
-        let mended: BTreeSet<&str> = before.broken.iter().map(|broken| broken.file.as_str()).collect();
-        for file in mended.into_iter().filter(|file| !is_wrong(file)) {
+        for file in mended(&before, &catalog, |file| self.folder.join(file).exists()) {
             info!("{file}: works again");
         }
         self.catalogs.swap(catalog);

@@ -63,7 +63,13 @@ fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Erro
 }
 
 fn memory<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ByteSize>, D::Error> {
-    match ByteSize::deserialize(input)? {
+    // `bytesize` says nothing of what was written.
+    let size = match toml::Value::deserialize(input)? {
+        toml::Value::Integer(bytes) => u64::try_from(bytes).map(ByteSize).map_err(|_| bytes.to_string()),
+        toml::Value::String(text) => text.parse().map_err(|_| text),
+        other => Err(other.to_string()),
+    };
+    match size.map_err(|text| D::Error::custom(format!("`{text}` is not a size, as in `128MiB`")))? {
         ByteSize(0) => Err(D::Error::custom("a task needs some memory; leave `memory` out for no limit of its own")),
         limit => Ok(Some(limit)),
     }
@@ -225,6 +231,8 @@ memory = "64MiB"
             ("memory", "memry", "unknown field `memry`, expected `time_limit` or `memory`", "memry"),
             ("\"20s\"", "0", "a task needs some time; leave `time_limit` out for no limit of its own", "0"),
             ("\"64MiB\"", "0", "a task needs some memory; leave `memory` out for no limit of its own", "0"),
+            ("\"64MiB\"", "\"lots\"", "`lots` is not a size, as in `128MiB`", "\"lots\""),
+            ("\"64MiB\"", "-1", "`-1` is not a size, as in `128MiB`", "-1"),
             ("api = 1", "api = 2", "`api = 2` is not known here; this umbel has `api = 1`", "2"),
             ("api = 1", "", "missing field `api`", ""),
             ("\"slack\"", "\"Slack\"", &format!("the name `Slack` {names}"), "\"Slack\""),
@@ -232,7 +240,12 @@ memory = "64MiB"
             ("\"tasks\"", "\"../tasks\"", "`../tasks` is not a path inside of the plugin's folder", "\"../tasks\""),
             ("\"slack.rhai\"", "\"/etc/x\"", "`/etc/x` is not a path inside of the plugin's folder", "\"/etc/x\""),
             ("\"echo.rhai\"", "\"\"", "`` is not a path inside of the plugin's folder", "\"\""),
-            ("\"/ws", "\"ws", "the path `ws/echo/{name}/` does not begin with `/`", "\"ws/echo/{name}/\""),
+            (
+                "\"/ws",
+                "\"ws",
+                "the path `ws/echo/{name}/` does not begin with `/ws/`: the other paths are umbel's own",
+                "\"ws/echo/{name}/\"",
+            ),
             ("script =", "skript =", "unknown field `skript`, expected `path` or `script`", "skript"),
             ("\"1.2.0\"", "1.2", "invalid type: floating point `1.2`, expected a string", "1.2"),
         ] {

@@ -17,6 +17,7 @@ mod bundle;
 mod catalog;
 mod declared;
 mod difference;
+mod handlers;
 mod loader;
 mod manifest;
 mod path;
@@ -28,5 +29,5 @@ mod tests;
 mod tree;
 
 pub use arguments::ArgumentError;
-pub use catalog::{Catalog, Catalogs, Consumer, Plugin, Task};
+pub use catalog::{Catalog, Catalogs, Consumer, Plugin, Task, module_of};
 pub use loader::Loader;

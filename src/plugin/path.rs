@@ -7,13 +7,22 @@ use percent_encoding::percent_decode_str;
 /// The most characters that the value of a parameter has, once decoded. A longer one matches nothing.
 const MAX_VALUE: usize = 64;
 
-/// Whether `pattern` may stand in a manifest: it begins with `/`, and each part is text or one `{name}`.
+/// What every path of a consumer begins with; other paths are for umbel's own HTTP.
+const FIRST: &str = "/ws/";
+
+/// The one below it that is umbel's own.
+const OWN: &str = "/ws/tasks/";
+
+/// Whether `pattern` may stand in a manifest: it begins with `/ws/`, and each part is text or one `{name}`.
 ///
 /// # Errors
 /// Says what is wrong, as the rest of a sentence that names the path.
 pub(super) fn check(pattern: &str) -> Result<(), String> {
-    if !pattern.starts_with('/') {
-        return Err("does not begin with `/`".to_owned());
+    if !pattern.starts_with(FIRST) {
+        return Err(format!("does not begin with `{FIRST}`: the other paths are umbel's own"));
+    }
+    if pattern.starts_with(OWN) && parts(pattern).count() == 3 {
+        return Err(format!("is umbel's own: `{OWN}ID/` follows a task"));
     }
     let mut names = Vec::new();
     for part in parts(pattern) {
@@ -113,12 +122,13 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for pattern in ["/ws/chat/{room}/", "/ws/chat", "/ws/{a}/{b}", "/ws/{방}/"] {
+        for pattern in ["/ws/chat/{room}/", "/ws/chat", "/ws/{a}/{b}", "/ws/{방}/", "/ws/tasks/{a}/{b}"] {
             assert_eq!(check(pattern), Ok(()));
         }
         for (pattern, reason) in [
-            ("/", "has an empty part"),
-            ("ws/chat/", "does not begin with `/`"),
+            ("/api/chat/", "does not begin with `/ws/`: the other paths are umbel's own"),
+            ("ws/chat/", "does not begin with `/ws/`: the other paths are umbel's own"),
+            ("/ws/tasks/{id}", "is umbel's own: `/ws/tasks/ID/` follows a task"),
             ("/ws//chat/", "has an empty part"),
             ("/ws/{}/", "has a parameter `{}`, which is no name; use letters, digits and `_`"),
             ("/ws/{1a}/", "has a parameter `{1a}`, which is no name; use letters, digits and `_`"),

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::difference::difference;
+use super::difference::{difference, mended};
 use super::*;
 use crate::script::Broken;
-use crate::task::{Priority, QueueName};
+use crate::task::Priority;
 
 /// A project folder with a loader.
 struct Project {
@@ -93,7 +93,8 @@ fn declared_options_belong_to_their_function() {
     assert_eq!(names(&catalog), ["mail.new", "web.fetch", "web.plain"]);
     assert_eq!(catalog.tasks["web.fetch"].options.priority, Priority(3));
     assert_eq!(catalog.tasks["mail.new"].function, "send_new");
-    assert_eq!(catalog.queues(), ["celery", "io", "mail"].map(|name| QueueName::parse(name).unwrap()));
+    let queues: Vec<&str> = catalog.tasks.values().map(|task| task.options.queue.as_str()).collect();
+    assert_eq!(queues, ["mail", "io", "celery"]);
 }
 
 #[test]
@@ -452,6 +453,7 @@ fn a_task_that_is_gone_stays_for_a_while_with_its_script() {
     fs::remove_dir_all(project.folder.path().join("tasks")).unwrap();
     let empty = project.load();
     assert_eq!(names(&empty), ["a.f", "a.g", "b.f"]);
+    assert_eq!((before.nearest("a.ff"), empty.nearest("a.ff")), (Some("a.f"), None));
     assert!(Arc::ptr_eq(&empty.tasks["a.f"], &before.tasks["a.f"]));
     project.save(&[("tasks/a.rhai", "fn f() { 2 }")]);
     let back = project.load();
@@ -460,6 +462,32 @@ fn a_task_that_is_gone_stays_for_a_while_with_its_script() {
 
     project.loader.linger = Duration::ZERO;
     assert_eq!(names(&project.load()), ["a.f"]);
+}
+
+#[test]
+fn of_the_files_that_were_broken_those_are_mended_that_are_there() {
+    let bad = "fn f() { let x = ; }";
+    let mut project = Project::new(&[("tasks/a.rhai", bad), ("tasks/b.rhai", bad), ("tasks/c.rhai", bad)]);
+    let before = project.load();
+    project.save(&[("tasks/a.rhai", "fn f() { 1 }")]);
+    project.remove("tasks/b.rhai");
+
+    let after = project.load();
+
+    let folder = project.folder.path().to_owned();
+    let mended: Vec<&str> = mended(&before, &after, |file| folder.join(file).exists()).collect();
+    assert_eq!(mended, ["tasks/a.rhai"]);
+}
+
+#[test]
+fn a_missing_task_is_found_in_its_broken_file() {
+    let catalog =
+        loaded(&[("tasks/shop/orders.rhai", "fn total() { let x = ; }"), ("tasks/math.rhai", "fn total() { 1 }")]);
+
+    let file = |name: &str| catalog.broken_file_of(name).map(|broken| (broken.file.as_str(), broken.line));
+
+    assert_eq!(file("shop.orders.total"), Some(("tasks/shop/orders.rhai", Some(1))));
+    assert_eq!((file("math.sum"), file("orders.total"), file("total")), (None, None, None));
 }
 
 #[tokio::test]

@@ -45,8 +45,9 @@ fn ended(ending: Ending, done: Result<Json, Failure>, limits: &Limits) -> Option
             over(Failure::new("billiard.exceptions", "TimeLimitExceeded", message))
         }
         Ending::OutOfMemory => {
+            let place = if limits.of_plugin { "its plugin's plugin.toml" } else { "umbel.toml" };
             let message = format!(
-                "the memory limit of {} was exceeded; `memory` under `[limits]` in umbel.toml raises it",
+                "the memory limit of {} was exceeded; `memory` under `[limits]` in {place} raises it",
                 limits.memory
             );
             over(Failure::builtin("MemoryError", message))
@@ -78,6 +79,15 @@ fn stopped(reason: StopReason) -> Option<Outcome> {
     (reason == StopReason::Revoked).then_some(Outcome::Revoked)
 }
 
+/// What is wrong with a value is wrong with the result.
+fn of_result(why: Failure) -> Failure {
+    let exc_message = match why.exc_message.strip_prefix("the value ") {
+        Some(rest) => format!("the result {rest}"),
+        None => why.exc_message,
+    };
+    Failure { exc_message, ..why }
+}
+
 fn perform(
     engine: &Engine,
     script: &Script,
@@ -94,7 +104,7 @@ fn perform(
     let as_method = this.is_some();
     let mut values: Vec<&mut Dynamic> = this.into_iter().chain(arguments.iter_mut()).collect();
     match context.call_fn_raw(function, as_method, as_method, &mut values).map_err(|error| *error) {
-        Ok(value) | Err(EvalAltResult::Exit(value, _)) => to_json(&value),
+        Ok(value) | Err(EvalAltResult::Exit(value, _)) => to_json(&value).map_err(of_result),
         Err(error) => Err(failure::failure(error, script, function)),
     }
 }

@@ -8,7 +8,7 @@ use super::{Level, limit};
 /// The deepest that functions may call each other. rhai's default differs between debug and release builds.
 ///
 /// A script meets this long before its thread's stack ends, which would end the process.
-pub(super) const CALL_LEVELS: usize = 128;
+pub(super) const CALL_LEVELS: usize = 127;
 
 /// The deepest that an expression may be nested at module level, and in a function. rhai's default differs too.
 const EXPRESSION_DEPTH: (usize, usize) = (64, 32);
@@ -19,7 +19,8 @@ const EXPRESSION_DEPTH: (usize, usize) = (64, 32);
 pub fn engine() -> Engine {
     let mut engine = Engine::new();
     engine
-        .set_max_call_levels(CALL_LEVELS)
+        // rhai counts the call from outside too.
+        .set_max_call_levels(CALL_LEVELS + 1)
         .set_max_expr_depths(EXPRESSION_DEPTH.0, EXPRESSION_DEPTH.1)
         .set_strict_variables(true)
         .set_fail_on_invalid_map_property(true)

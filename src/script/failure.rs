@@ -143,7 +143,8 @@ fn thrown(value: Dynamic) -> Failure {
     let message = text("message").or_else(|| text("exc_message"));
     if let Some(exc_type) = text("exc_type") {
         let exc_module = text("exc_module").unwrap_or_else(|| "builtins".to_owned());
-        return Failure::new(&exc_module, &exc_type, message.unwrap_or_default());
+        let failure = Failure::new(&exc_module, &exc_type, message.unwrap_or_default());
+        return Failure { arguments: arguments(&map), ..failure };
     }
     // rhai gives its own errors to `catch` as such a map; thrown again they are what they were.
     if let (Some(variant), Some(message)) = (text("error"), &message) {
@@ -151,6 +152,12 @@ fn thrown(value: Dynamic) -> Failure {
     }
     let text = message.or_else(|| to_json(&value).ok().map(|json| json.get().to_owned()));
     Failure::builtin("RuntimeError", text.unwrap_or_else(|| shown(&value)))
+}
+
+// A message that is an array is all arguments of the exception. One that is no JSON is shown only.
+fn arguments(map: &Map) -> Option<Vec<serde_json::Value>> {
+    let message = map.get("message").or_else(|| map.get("exc_message")).filter(|message| message.is_array())?;
+    serde_json::from_str(to_json(message).ok()?.get()).ok()
 }
 
 // A little more than is kept, so that it is seen where it was cut.

@@ -112,6 +112,7 @@ impl Current {
             self.look_at.set(0);
             return true;
         }
+        self.stand_still();
         let stopped = self.stop.borrow().as_ref().and_then(Stop::reason);
         let ending = match stopped {
             Some(reason) => Ending::Stopped(reason),
@@ -122,6 +123,16 @@ impl Current {
         };
         self.end(ending);
         true
+    }
+
+    // The time in which it may do nothing is not the script's.
+    fn stand_still(&self) {
+        let held = self.stop.borrow().as_ref().map_or(Duration::ZERO, Stop::stand_still);
+        if held > Duration::ZERO {
+            for deadline in [&self.deadline, &self.soft_deadline] {
+                deadline.set(deadline.get().and_then(|at| at.checked_add(held)));
+            }
+        }
     }
 
     fn end(&self, ending: Ending) {
@@ -249,8 +260,13 @@ pub fn wait_for<T>(runtime: &tokio::runtime::Handle, answer: impl Future<Output 
         }
     });
     if answer.is_none() {
-        // Now, because there may be no operation after this one.
-        CURRENT.with(Current::must_end);
+        // Now, because there may be no operation after this one; and although it was given more time meanwhile,
+        // because what it asked for is given up.
+        CURRENT.with(|current| {
+            if !current.must_end() {
+                current.end(Ending::TimedOut);
+            }
+        });
     }
     answer
 }

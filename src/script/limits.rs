@@ -22,6 +22,9 @@ pub struct Limits {
     /// The most operations that one run may take, about one for each call and each part of an expression; `None`
     /// where only the time is bounded.
     pub operations: Option<u64>,
+    /// `memory` is what the task's plugin allows it, and not what it could have otherwise. No setting.
+    #[serde(skip)]
+    pub of_plugin: bool,
 }
 
 impl Default for Limits {
@@ -31,6 +34,7 @@ impl Default for Limits {
             soft_time_limit: None,
             memory: ByteSize::mib(128),
             operations: None,
+            of_plugin: false,
         }
     }
 }
@@ -46,6 +50,7 @@ impl Limits {
             soft_time_limit: message.soft_time_limit.or(options.soft_time_limit).or(self.soft_time_limit),
             memory,
             operations: self.operations,
+            of_plugin: memory < self.memory,
         }
     }
 }
@@ -84,11 +89,11 @@ mod tests {
         let run = |time: u64, mib: u64| {
             let caps = Caps { time_limit: Some(Duration::from_secs(time)), memory: Some(ByteSize::mib(mib)) };
             let run = Limits::default().of(&message(None, None), &Options { caps, ..Options::default() });
-            (run.time_limit.as_secs(), run.memory)
+            (run.time_limit.as_secs(), run.memory, run.of_plugin)
         };
 
-        assert_eq!(run(20, 1), (20, ByteSize::mib(1)));
-        assert_eq!(run(6_000, 1_000), (600, ByteSize::mib(128)));
+        assert_eq!(run(20, 1), (20, ByteSize::mib(1), true));
+        assert_eq!(run(6_000, 1_000), (600, ByteSize::mib(128), false));
     }
 
     #[test]
@@ -103,6 +108,7 @@ mod tests {
             soft_time_limit: Some(seconds(240)),
             memory: ByteSize::mib(64),
             operations: Some(7),
+            of_plugin: false,
         };
         assert_eq!(read, expected);
         assert_eq!(toml::from_str::<Limits>("").unwrap(), Limits::default());

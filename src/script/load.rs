@@ -335,7 +335,7 @@ fn int.twice() { this * 2 }
         assert!(load(&format!("{};", nested(20))).is_ok());
 
         assert!(load("fn f(n) { if n > 0 { f(n - 1) } }\nf(120);").is_ok());
-        assert!(load("fn f(n) { if n > 0 { f(n - 1) } }\nf(140);").unwrap_err().message.contains("128 levels deep"));
+        assert!(load("fn f(n) { if n > 0 { f(n - 1) } }\nf(140);").unwrap_err().message.contains("127 levels deep"));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::{Declaration, Fields};
 use crate::task::Options;
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "queue",
     "priority",
     "time_limit",
     "soft_time_limit",
     "ignore_result",
+    "track_started",
     "max_retries",
     "autoretry",
     "retry_backoff",
@@ -23,7 +24,7 @@ const KNOWN: [&str; 14] = [
 ];
 
 /// Options that are promised and refused until they do something.
-const LATER: [&str; 4] = ["rate_limit", "track_started", "unique", "concurrency"];
+const LATER: [&str; 3] = ["rate_limit", "unique", "concurrency"];
 
 /// Reads the options of `declaration`, and the function named by its `run`.
 ///
@@ -46,6 +47,7 @@ fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
         time_limit: limit(fields, "time_limit")?,
         soft_time_limit: limit(fields, "soft_time_limit")?,
         ignore_result: fields.truth("ignore_result")?.unwrap_or(default.ignore_result),
+        track_started: fields.truth("track_started")?.unwrap_or(default.track_started),
         max_retries: fields.retries("max_retries")?.unwrap_or(default.max_retries),
         autoretry: fields.truth("autoretry")?.unwrap_or(default.autoretry),
         retry_backoff: backoff(fields)?,
@@ -87,7 +89,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let (options, run) = options(
-            r#"#{ queue: "io", priority: 3, time_limit: "30s", soft_time_limit: 20, ignore_result: true, max_retries: 5,
+            r#"#{ queue: "io", priority: 3, time_limit: "30s", soft_time_limit: 20, ignore_result: true, track_started: true, max_retries: 5,
                   autoretry: true, retry_backoff: 2, retry_backoff_max: "1h", retry_jitter: false, default_retry_delay: 1.5,
                   acks_late: false, expires: "1d", run: "get" }"#,
         )
@@ -99,6 +101,7 @@ mod tests {
             time_limit: Some(Duration::from_secs(30)),
             soft_time_limit: Some(Duration::from_secs(20)),
             ignore_result: true,
+            track_started: true,
             max_retries: Some(5),
             autoretry: true,
             retry_backoff: Some(Duration::from_secs(2)),

@@ -1,8 +1,8 @@
-//! Stopping one call from any thread.
+//! Stopping one call from any thread, or letting it stand still for a while.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -21,6 +21,7 @@ pub struct Stop(Arc<Shared>);
 struct Shared {
     reason: AtomicU8,
     begun: AtomicU8,
+    held: AtomicBool,
     // Holds no data: it only keeps a stop from slipping in between a sleeper's look and its sleep.
     sleep: Mutex<()>,
     wake: Condvar,
@@ -37,6 +38,7 @@ impl Stop {
         let shared = Shared {
             reason: AtomicU8::new(0),
             begun: AtomicU8::new(WAITING),
+            held: AtomicBool::new(false),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
             stopped: Notify::new(),
@@ -52,9 +54,38 @@ impl Stop {
             StopReason::Shutdown => 3,
         };
         let _ = self.0.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        self.wake();
+        self.0.stopped.notify_waiters();
+    }
+
+    /// The script stands still at its next operation, until it is released or stopped. A native function that waits for
+    /// something goes on waiting.
+    pub fn hold(&self) {
+        self.0.held.store(true, Ordering::Release);
+    }
+
+    /// What was held goes on.
+    pub fn release(&self) {
+        self.0.held.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         drop(self.0.sleep.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.wake.notify_all();
-        self.0.stopped.notify_waiters();
+    }
+
+    /// Stands still as long as it is held, and tells for how long that was.
+    pub(super) fn stand_still(&self) -> Duration {
+        if !self.0.held.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let began = Instant::now();
+        let mut asleep = self.0.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.0.held.load(Ordering::Acquire) && self.reason().is_none() {
+            asleep = self.0.wake.wait(asleep).unwrap_or_else(PoisonError::into_inner);
+        }
+        began.elapsed()
     }
 
     /// Comes when the call was stopped.

@@ -226,6 +226,37 @@ fn a_running_script_is_stopped_from_outside() {
 }
 
 #[test]
+fn a_script_that_is_held_stands_still_on_time_of_its_own() {
+    for end in [None, Some(StopReason::LeaseLost)] {
+        let engine = equipped();
+        let (started, has_started) = mpsc::sync_channel(1);
+        let limit = Duration::from_millis(500);
+        let mut call = call(script(&engine, "fn f() { for n in 0..1000 { } 7 }"), "f", "[]", limit);
+        call.host = Arc::new(Nobody { started: Some(started) });
+        let mut ticket = Pool::new(engine, "test", 1, MEMORY).start(call);
+        ticket.stop.hold();
+        has_started.recv().unwrap();
+
+        // Longer than it may run.
+        let waited = std::time::Instant::now();
+        while waited.elapsed() < 2 * limit {
+            assert!(ticket.finished.try_recv().is_err(), "it goes on");
+            std::thread::yield_now();
+        }
+        match end {
+            None => ticket.stop.release(),
+            Some(reason) => ticket.stop.stop(reason),
+        }
+
+        let outcome = ticket.finished.blocking_recv().unwrap().outcome;
+        match end {
+            None => assert!(matches!(outcome, Some(Outcome::Returned(_))), "{outcome:?}"),
+            Some(_) => assert!(outcome.is_none(), "{outcome:?}"),
+        }
+    }
+}
+
+#[test]
 fn what_has_not_started_can_be_withdrawn_or_revoked() {
     let engine = equipped();
     let script = script(&engine, "fn f() { 1 } fn wait() { nap() }");
@@ -509,9 +540,10 @@ fn each_limit_is_a_failure_of_its_own_and_the_next_call_runs() {
     let time = Limits { time_limit: SHORT, ..Limits::default() };
     for (source, limits, class, says) in [
         (endless, memory, "MemoryError", "the memory limit of 8.0 MiB was exceeded"),
+        (endless, Limits { of_plugin: true, ..memory }, "MemoryError", "in its plugin's plugin.toml raises it"),
         (busy, operations, "OperationLimitExceeded", "the limit of 10000 operations was exceeded"),
         (busy, time, "TimeLimitExceeded", "the time limit of 30ms was exceeded"),
-        (nested, Limits::default(), "RecursionError", "more than 128 levels deep"),
+        (nested, Limits::default(), "RecursionError", "more than 127 levels deep"),
     ] {
         let script = script(&engine, source);
         let first = pool.start(Call { limits, ..call(script.clone(), "f", "[]", LONG) });

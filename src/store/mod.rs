@@ -6,11 +6,14 @@
 //!
 //! A claim is a lease. Its receipt is the right to settle; whoever lost the lease cannot write a result.
 
+mod control;
 pub mod embedded;
 mod lock;
+mod outage;
 mod recovered;
 pub mod redis;
 mod search;
+mod secret;
 mod space;
 mod url;
 
@@ -25,8 +28,10 @@ use tokio::sync::{broadcast, watch};
 
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
+pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use search::{Filter, Page};
+pub use secret::Secret;
 pub use space::Space;
 pub use url::{check_url, is_shared, without_password};
 
@@ -37,7 +42,8 @@ pub enum Error {
     DuplicateId { id: TaskId },
     #[error(transparent)]
     Held(#[from] Held),
-    /// The store cannot be reached now; the same call may succeed later.
+    /// The store cannot be reached now; the same call may succeed later. The store tells of it in the log, see
+    /// [`is_told`](Self::is_told).
     #[error("the store is away: {reason}")]
     Away { reason: String },
     /// There is no room to write; nothing is lost, and the same call succeeds once there is.
@@ -48,6 +54,14 @@ pub enum Error {
     BadCursor { cursor: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
+}
+
+impl Error {
+    /// The store has said in the log that it cannot be used, and will say when it can: whoever meets the error need
+    /// not.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Full { .. })
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -77,6 +91,17 @@ pub struct Settings {
 pub struct RedisSettings {
     /// Stands in front of every key and channel: Celery's `global_keyprefix`. Empty is none.
     pub prefix: String,
+    /// The name by which Sentinels know the primary: Celery's `master_name`. Only for `sentinel://`.
+    pub master: String,
+    /// The password of the Sentinels themselves. Empty is none.
+    pub sentinel_password: Secret,
+    /// The file (PEM) of those whose certificates are trusted, relative to the project's folder. Empty is whom the
+    /// system trusts. With `sentinel://` it says that everything is reached by TLS.
+    pub ca: PathBuf,
+    /// The file (PEM) of the certificate that is shown to Redis. Empty is none.
+    pub cert: PathBuf,
+    /// The file (PEM) of its private key.
+    pub key: PathBuf,
 }
 
 impl Default for Settings {
@@ -114,13 +139,16 @@ pub struct Stores {
     pub kv: Arc<dyn KeyValue>,
     pub sources: Arc<dyn Sources>,
     pub roster: Arc<dyn Roster>,
+    /// How workers are asked and told things from outside; `None` where nobody but this process is.
+    pub control: Option<Arc<dyn Control>>,
     /// Only this process can use the store, so that every queue in it is its to serve.
     pub exclusive: bool,
     /// The lock that an embedded store holds; `None` for Redis and in memory.
     pub lock: Option<Arc<Lock>>,
 }
 
-/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or `redis://…`.
+/// Opens the store at `url`: `sqlite:PATH` (PATH relative to `folder`), `memory:` or one of
+/// Redis, see [`redis::open`].
 ///
 /// # Errors
 /// `Held` names the process that uses an embedded store already; `Away` when Redis does not answer.
@@ -131,8 +159,8 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     if url == "memory:" {
         return embedded::open_in_memory(settings);
     }
-    if url.starts_with("redis://") || url.starts_with("redis+unix://") || url.starts_with("unix://") {
-        return redis::open(url, settings).await;
+    if redis::is_url(url) {
+        return redis::open(url, folder, settings).await;
     }
     Err(check_url(url).expect_err("every store there is was tried above").into())
 }
@@ -177,6 +205,9 @@ pub struct Delivery {
     pub deaths: u32,
     /// By the store's clock it was too late to start it when it was claimed; it is to be settled as expired.
     pub expired: bool,
+    /// From when it could have started until it was claimed, by the store's clock; `None` when it was claimed before by
+    /// a process that died, and over Redis, where it would take a question for each task.
+    pub waited: Option<Duration>,
 }
 
 /// A task that was running when its process died so many times is not tried again: it fails as [`poisoned`].
@@ -219,7 +250,7 @@ pub enum Ending {
         result: Option<Json>,
     },
     Failure(Failure),
-    /// `revoked`, `expired` or `terminated`.
+    /// `revoked`, `expired`, `terminated` or `purged`.
     Revoked {
         reason: &'static str,
     },
@@ -265,6 +296,15 @@ pub fn poisoned() -> Failure {
     Failure::new("billiard.exceptions", "WorkerLostError", message)
 }
 
+/// What a running task is at, for those who know only Celery's results.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// `STARTED`, by a process of that id and name.
+    Started { pid: u32, worker: String },
+    /// `PROGRESS`, the state of their own that Celery's users write.
+    Progress(Progress),
+}
+
 /// What came of `settle`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -307,6 +347,31 @@ pub struct QueueFacts {
     pub paused: bool,
 }
 
+/// A message that could not be run, as it is kept for whoever looks after umbel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// When it was laid aside, by the store's clock.
+    pub at: Timestamp,
+    pub queue: QueueName,
+    /// Why it cannot be run.
+    pub reason: String,
+    /// Its id; `None` where none can be read, so that its sender could not be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<TaskId>,
+    /// The name of its task; `None` where none can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// How many bytes the message had.
+    pub size: usize,
+    /// The message as it came; of one that is larger than 64 KiB its ends, with ` ... ` between. `None` where a whole
+    /// one is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<String>,
+    /// The same in base64, where it is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope_base64: Option<String>,
+}
+
 /// Messages between their sender and their worker.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -319,8 +384,9 @@ pub trait Queue: Send + Sync {
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed>;
 
     /// Claims up to `max` messages that are due, most urgent priority step first, then oldest first; waits up to
-    /// `patience` for the first one. Empty when none came. A message that cannot be read goes to the dead letters.
-    /// What is granted to a claim that is given up (its future is dropped) is put back.
+    /// `patience` for the first one. Empty when none came. A message that cannot be run goes to the dead letters; where
+    /// it has an id its task has failed, so that whoever waits for it is told. What is granted to a claim that is given
+    /// up (its future is dropped) is put back.
     ///
     /// Who claimed sees the task as STARTED at once, with its worker; other processes do soon, if it has not ended by
     /// then: over Redis within 40 ms. A task that is revoked by another process within that time may have begun although
@@ -361,7 +427,8 @@ pub trait Queue: Send + Sync {
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth>;
 
-    /// Removes everything that waits in `queue`, and tells how many that were.
+    /// Revokes everything that waits in `queue`, for the reason `purged`, and tells how many messages that were. It
+    /// takes them some at a time; what comes meanwhile may go too.
     async fn purge(&self, queue: &QueueName) -> Result<u64>;
 
     /// Every queue that holds messages or is paused, by name.
@@ -371,8 +438,11 @@ pub trait Queue: Send + Sync {
     /// claimed already runs to its end. Outlives every process.
     async fn pause(&self, queue: &QueueName, paused: bool) -> Result<()>;
 
-    /// How many messages could not be read and lie in the dead letters.
+    /// How many messages could not be run and lie in the dead letters; beyond 10,000 the oldest go.
     async fn dead_letters(&self) -> Result<u64>;
+
+    /// Up to `most` of them, newest first. A store that only umbel writes to has none.
+    async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
 
     /// The store answers.
     async fn ping(&self) -> Result<()>;
@@ -392,6 +462,12 @@ pub trait Results: Send + Sync {
 
     /// How far a claimed task is. It is gone with the attempt.
     async fn progress(&self, receipt: &Receipt, progress: Progress) -> Result<()>;
+
+    /// Shows to Celery's clients what a running task is at; nothing once the receipt is void, or where no such client
+    /// looks. It is theirs alone: [`load`](Self::load) tells of a claim and its progress by itself.
+    async fn show(&self, _receipt: &Receipt, _message: &Message, _shown: Shown) -> Result<()> {
+        Ok(())
+    }
 
     /// Changes its value whenever what [`load`](Self::load) answers may have changed: claimed, progress, retried,
     /// ended. Many changes may show as one, so that a slow reader costs nothing. The task need not be known yet.

@@ -1,13 +1,17 @@
 //! The names of stores, and what of them may be shown.
 
+use super::redis;
+
 /// Whether `url` names a store, without opening it.
 ///
 /// # Errors
 /// Says how a store is named.
 pub fn check_url(url: &str) -> anyhow::Result<()> {
-    let known = ["sqlite:", "memory:", "redis://", "redis+unix://", "unix://"];
+    if redis::is_url(url) {
+        return redis::check_url(url);
+    }
     anyhow::ensure!(
-        known.iter().any(|scheme| url.starts_with(scheme)),
+        url.starts_with("sqlite:") || url.starts_with("memory:"),
         "`{}` names no store: write `sqlite:data/umbel.db` or `redis://HOST:PORT/DB`",
         without_password(url)
     );
@@ -27,13 +31,12 @@ pub fn without_password(url: &str) -> String {
         (Some((scheme, rest)), Some((_, place))) if rest.contains('@') => format!("{scheme}://…@{place}"),
         _ => url.to_owned(),
     };
-    match shown.split_once('?') {
-        Some((place, query)) if query.split('&').any(|field| field.starts_with("pass=")) => {
-            let hide = |field: &str| if field.starts_with("pass=") { "pass=…".to_owned() } else { field.to_owned() };
-            format!("{place}?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&"))
-        }
-        _ => shown,
-    }
+    let Some((place, query)) = shown.split_once('?') else { return shown };
+    let hide = |field: &str| match field.split_once('=') {
+        Some((name @ ("pass" | "password"), _)) => format!("{name}=…"),
+        _ => field.to_owned(),
+    };
+    format!("{place}?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -46,11 +49,19 @@ mod tests {
             ("redis://ann:p@ss@host:6379/0", "redis://…@host:6379/0"),
             ("redis://:secret@host", "redis://…@host"),
             ("redis+unix:///run/redis.sock?db=1&pass=secret", "redis+unix:///run/redis.sock?db=1&pass=…"),
+            (
+                "redis+socket:///r.sock?password=secret&virtual_host=1",
+                "redis+socket:///r.sock?password=…&virtual_host=1",
+            ),
+            ("sentinel://:a@one;sentinel://:b@two/0", "sentinel://…@two/0"),
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("sqlite:data/umbel.db", "sqlite:data/umbel.db"),
         ] {
             assert_eq!(without_password(url), shown);
         }
+        check_url("rediss://:secret@host:6380/1").unwrap();
+        let refused = check_url("redis://:secret@host/x").unwrap_err().to_string();
+        assert!(refused.contains("`redis://…@host/x` has the database `x`"), "{refused}");
         let refused = check_url("redi://ann:secret@host").unwrap_err().to_string();
         assert!(refused.contains("`redi://…@host` names no store"), "{refused}");
     }

@@ -11,10 +11,13 @@ use chrono::{DateTime, FixedOffset, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Foreign, Json, Priority, QueueName, TaskId, Timestamp, Unreadable};
+use super::{Defect, Foreign, Json, Priority, QueueName, TaskId, Timestamp};
 
 /// The largest body, in bytes, before and after decompression. A larger one is unreadable.
 pub const MAX_BODY: usize = 16 << 20;
+
+/// The largest envelope, in bytes. A larger one is unreadable, and only its ends are looked at.
+pub const MAX_WIRE: usize = 32 << 20;
 
 /// One task on its way to a worker.
 #[derive(Debug, Clone)]
@@ -122,18 +125,18 @@ impl NewMessage {
 
 impl Message {
     /// The body as `[args, kwargs, embed]` in the types of the reader.
-    pub fn read_body<A, K>(&self) -> Result<(A, K, Embed), Unreadable>
+    pub fn read_body<A, K>(&self) -> Result<(A, K, Embed), Defect>
     where
         A: serde::de::DeserializeOwned,
         K: serde::de::DeserializeOwned,
     {
         let (args, kwargs, embed): (A, K, Option<Embed>) =
-            serde_json::from_slice(&self.plain_body()?).map_err(Unreadable::Body)?;
+            serde_json::from_slice(&self.plain_body()?).map_err(Defect::Body)?;
         Ok((args, kwargs, embed.unwrap_or_default()))
     }
 
     /// The positional and the named arguments as JSON text.
-    pub fn arguments(&self) -> Result<(Json, Json), Unreadable> {
+    pub fn arguments(&self) -> Result<(Json, Json), Defect> {
         self.read_body().map(|(args, kwargs, _)| (args, kwargs))
     }
 

@@ -14,16 +14,18 @@ mod nearest;
 mod options;
 mod outcome;
 mod run;
+mod time;
 
 pub use canvas::{Followers, Sender, TooMuch};
 pub use duration::{BadDuration, duration_field, parse_duration, show_duration};
-pub use envelope::{Foreign, Unreadable, parse_time};
-pub use message::{Embed, MAX_BODY, Message, NewMessage};
+pub use envelope::{Defect, Foreign, Known, Unreadable, parse_time};
+pub use message::{Embed, MAX_BODY, MAX_WIRE, Message, NewMessage};
 pub use name::{BadName, DEFAULT_QUEUE, Priority, QueueName, TaskId, check_name};
 pub use nearest::{did_you_mean, nearest};
 pub use options::{Caps, Options};
 pub use outcome::{Failure, Outcome, Verdict, judge};
 pub use run::{LogLine, Progress, Run, State};
+pub use time::read_time;
 
 /// An instant in UTC.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

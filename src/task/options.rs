@@ -21,6 +21,8 @@ pub struct Options {
     pub soft_time_limit: Option<Duration>,
     /// Nothing of the value is kept.
     pub ignore_result: bool,
+    /// Celery's clients see that it has started.
+    pub track_started: bool,
     /// Retries allowed before the failure is final; `None` is without end.
     pub max_retries: Option<u32>,
     /// Every failure is retried as if the script had asked for it (Celery: `autoretry_for=(Exception,)`).
@@ -58,6 +60,7 @@ impl Default for Options {
             time_limit: None,
             soft_time_limit: None,
             ignore_result: false,
+            track_started: false,
             max_retries: Some(3),
             autoretry: false,
             retry_backoff: None,

@@ -15,6 +15,9 @@ pub struct Failure {
     /// Its module, such as `builtins`.
     pub exc_module: String,
     pub exc_message: String,
+    /// The arguments of the exception where they are not its message alone; what is kept of a run does not have them.
+    #[serde(skip)]
+    pub arguments: Option<Vec<serde_json::Value>>,
     /// Where it happened: file, line, column, excerpt and the calls that led there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceback: Option<String>,
@@ -36,6 +39,7 @@ impl Failure {
             exc_type: exc_type.to_owned(),
             exc_module: exc_module.to_owned(),
             exc_message: exc_message.into(),
+            arguments: None,
             traceback: None,
         }
     }

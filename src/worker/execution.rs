@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rhai::Dynamic;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::host::TaskHost;
 use super::meters;
+use super::running::Entry;
 use super::{Backoff, Floor};
 use crate::plugin::Task;
 use crate::script::{Call, Finished, StopReason, Ticket, from_json};
@@ -52,6 +53,7 @@ impl Performed {
 
 /// Runs one delivery to its end, whatever that is.
 pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
+    let claimed = Instant::now();
     let (task, meter) = match admit(floor, &delivery) {
         Ok(task) => {
             let meter = floor.meters.known(&task.name);
@@ -66,7 +68,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
     if !announce(floor, &task, &delivery).await {
         return;
     }
-    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, task.plugin.as_deref(), meter.clone()));
+    let host = Arc::new(TaskHost::new(floor.clone(), &delivery, &task, meter.clone(), claimed));
     let performed = perform(floor, &task, &delivery, host.clone()).await;
     let mut attempt = host.attempt(&task);
     if attempt.started_at.is_some() {
@@ -119,7 +121,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Ok(Settled::LeaseLost) => return false,
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     let Message { id, task, .. } = &delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
                 }
@@ -133,6 +135,8 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
 }
 
 async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host: Arc<TaskHost>) -> Performed {
+    let message = host.message().clone();
+    let started_at = host.started_at().clone();
     let (bound, reader) = (task.clone(), host.clone());
     let mut ticket = floor.pool.start(Call {
         script: task.script.clone(),
@@ -142,7 +146,14 @@ async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host
         host,
         limits: floor.settings.limits.of(&delivery.message, &task.options),
     });
-    floor.running.begin(delivery.receipt.clone(), ticket.stop.clone());
+    let entry = Entry {
+        stop: ticket.stop.clone(),
+        message,
+        redelivered: delivery.redelivered,
+        acknowledged: !task.options.acks_late,
+        started_at,
+    };
+    floor.running.begin(delivery.receipt.clone(), entry);
     let performed = attend(floor, &mut ticket).await;
     floor.running.end(&delivery.receipt);
     performed
@@ -207,9 +218,7 @@ fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
 }
 
 async fn put_back(floor: &Floor, delivery: Delivery) {
-    if let Err(cause) = floor.client.stores().queue.put_back(vec![delivery], Duration::ZERO).await {
-        warn!("cannot give a task back, its lease will bring it back: {cause}");
-    }
+    floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry).await;
 }
 
 /// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that
@@ -231,7 +240,7 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
             Ok(Settled::Stored) => return,
             // What failed before may have arrived all the same, and ended the lease itself.
             Ok(Settled::LeaseLost) if !backoff.is_first() => {
-                warn!(task.id = %receipt.id, "task {} is settled, by the try before or by who has it now", receipt.id);
+                debug!(task.id = %receipt.id, "task {} is settled, by the try before or by who has it now", receipt.id);
                 return;
             }
             Ok(Settled::LeaseLost) => {
@@ -240,7 +249,7 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
             }
             Err(cause) => {
                 meters::store_failed();
-                if backoff.is_first() {
+                if backoff.is_first() && !cause.is_told() {
                     error!(task.id = %receipt.id, "cannot store what came of task {}, trying again: {cause}", receipt.id);
                 }
                 refused += u32::from(matches!(cause, store::Error::Other(_)));

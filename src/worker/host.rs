@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::Value;
 
 use super::Floor;
 use super::meters::Meter;
+use super::reporter::Reporter;
 use crate::client::{Parent, Request};
 use crate::plugin::Task;
 use crate::script::{Host, HostError, Level, Submission, TaskFacts, wait_for};
@@ -34,27 +35,41 @@ pub struct TaskHost {
     receipt: Receipt,
     /// Whose values it shares.
     space: Space,
+    ignore_result: bool,
+    track_started: bool,
     meter: Arc<Meter>,
-    started_at: OnceLock<Timestamp>,
+    /// How long it had waited when it was claimed.
+    waited: Option<Duration>,
+    claimed: Instant,
+    /// Shared with those who look at the worker.
+    started_at: Arc<OnceLock<Timestamp>>,
     facts: OnceLock<Arc<TaskFacts>>,
     log: Mutex<Vec<LogLine>>,
     children: Mutex<Vec<TaskId>>,
     followers: OnceLock<Followers>,
+    /// Made by the first report: most tasks make none.
+    reporter: OnceLock<Reporter>,
 }
 
 impl TaskHost {
-    pub fn new(floor: Arc<Floor>, delivery: &Delivery, plugin: Option<&str>, meter: Arc<Meter>) -> Self {
+    /// `claimed` is when this process got the delivery.
+    pub fn new(floor: Arc<Floor>, delivery: &Delivery, task: &Task, meter: Arc<Meter>, claimed: Instant) -> Self {
         Self {
             floor,
             message: Arc::new(delivery.message.clone()),
             receipt: delivery.receipt.clone(),
-            space: Space::of(plugin),
+            space: Space::of(task.plugin.as_deref()),
+            ignore_result: delivery.message.ignore_result.unwrap_or(task.options.ignore_result),
+            track_started: task.options.track_started,
             meter,
-            started_at: OnceLock::new(),
+            waited: delivery.waited,
+            claimed,
+            started_at: Arc::default(),
             facts: OnceLock::new(),
             log: Mutex::default(),
             children: Mutex::default(),
             followers: OnceLock::new(),
+            reporter: OnceLock::new(),
         }
     }
 
@@ -73,6 +88,11 @@ impl TaskHost {
         self.followers.get()
     }
 
+    /// Set when the script begins.
+    pub fn started_at(&self) -> &Arc<OnceLock<Timestamp>> {
+        &self.started_at
+    }
+
     /// What is kept of the attempt once the script has ended.
     pub fn attempt(&self, task: &Task) -> Attempt {
         Attempt {
@@ -81,8 +101,15 @@ impl TaskHost {
             code: Some(task.script.hash.clone()),
             log: std::mem::take(&mut *self.log.lock().expect("no one panics while the log is locked")),
             children: std::mem::take(&mut *self.children.lock().expect("no one panics while children are locked")),
-            ignore_result: self.message.ignore_result.unwrap_or(task.options.ignore_result),
+            ignore_result: self.ignore_result,
         }
+    }
+
+    fn reporter(&self) -> &Reporter {
+        self.reporter.get_or_init(|| {
+            let stores = self.floor.client.stores().clone();
+            Reporter::new(stores, self.message.clone(), self.receipt.clone(), !self.ignore_result)
+        })
     }
 
     /// Waits on the script's thread for the answer, until the script must end. What was asked may be done then all
@@ -107,8 +134,11 @@ impl TaskHost {
 impl Host for TaskHost {
     fn started(&self) {
         if self.started_at.set(Utc::now()).is_ok() {
-            self.meter.started();
+            self.meter.started(self.waited.map(|waited| waited + self.claimed.elapsed()));
             self.floor.client.stores().queue.started(&self.receipt);
+            if self.track_started {
+                self.reporter().started(&self.floor.runtime, std::process::id(), &self.floor.settings.name);
+            }
         }
     }
 
@@ -157,8 +187,8 @@ impl Host for TaskHost {
     }
 
     fn progress(&self, done: f64, total: f64, note: Option<String>) -> Result<(), HostError> {
-        let progress = Progress { done, total, note };
-        self.ask(self.floor.client.stores().results.progress(&self.receipt, progress))
+        self.reporter().progress(&self.floor.runtime, Progress { done, total, note });
+        Ok(())
     }
 
     fn submit(&self, submission: Submission) -> Result<TaskId, HostError> {

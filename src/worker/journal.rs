@@ -41,25 +41,26 @@ impl Journal {
     }
 
     pub fn received(&self, message: &Message) {
-        self.line(|| format!("task {}[{}] received", message.task, message.id));
+        self.line(|| format!("task {} received", title(message)));
     }
 
     /// What was decided about an attempt that ran for `took`.
     pub fn settled(&self, message: &Message, verdict: &Verdict, took: Duration) {
         let seconds = took.as_secs_f64();
-        let (task, id) = (&message.task, &message.id);
         match verdict {
             Verdict::Success(result) => {
-                self.line(|| format!("task {task}[{id}] succeeded in {seconds:.4}s: {}", shown(result.get())));
+                self.line(|| format!("task {} succeeded in {seconds:.4}s: {}", title(message), shown(result.get())));
             }
-            Verdict::Revoked { reason } => self.line(|| format!("task {task}[{id}] revoked ({reason})")),
+            Verdict::Revoked { reason } => self.line(|| format!("task {} revoked ({reason})", title(message))),
             Verdict::Retry { countdown, why } => {
-                self.line(|| format!("task {task}[{id}] retry in {:.2}s: {}", countdown.as_secs_f64(), headline(why)))
+                let countdown = countdown.as_secs_f64();
+                self.line(|| format!("task {} retry in {countdown:.2}s: {}", title(message), headline(why)))
             }
             Verdict::Failure(why) => {
                 if may_show(&self.trouble) {
                     let traceback = why.traceback.as_deref().map_or(String::new(), |text| format!("\n{text}"));
-                    error!(task.id = %id, task.name = %task, "task {task}[{id}] failed in {seconds:.4}s: {}{traceback}", headline(why));
+                    let (id, task, title) = (&message.id, &message.task, title(message));
+                    error!(task.id = %id, task.name = %task, "task {title} failed in {seconds:.4}s: {}{traceback}", headline(why));
                 }
             }
         }
@@ -67,11 +68,11 @@ impl Journal {
 
     /// A line that a script wrote.
     pub fn said(&self, message: &Message, level: Level, text: &str) {
-        let (task, id) = (&message.task, &message.id);
+        let id = &message.id;
         match level {
-            Level::Info => self.line(|| format!("{task}[{id}] {text}")),
-            Level::Warn if may_show(&self.trouble) => warn!(task.id = %id, "{task}[{id}] {text}"),
-            Level::Error if may_show(&self.trouble) => error!(task.id = %id, "{task}[{id}] {text}"),
+            Level::Info => self.line(|| format!("{} {text}", title(message))),
+            Level::Warn if may_show(&self.trouble) => warn!(task.id = %id, "{} {text}", title(message)),
+            Level::Error if may_show(&self.trouble) => error!(task.id = %id, "{} {text}", title(message)),
             Level::Warn | Level::Error => {}
         }
     }
@@ -104,6 +105,11 @@ fn may_show(window: &Mutex<Window>) -> bool {
         window.hidden += 1
     }
     show
+}
+
+// Under the name that its sender wants shown, as Celery does.
+fn title(message: &Message) -> String {
+    format!("{}[{}]", message.shadow().as_ref().unwrap_or(&message.task), message.id)
 }
 
 fn headline(why: &Failure) -> String {

@@ -3,7 +3,8 @@
 //! A worker runs tens of thousands of tasks a second, so a series is looked up once for a delivery and not for each
 //! thing that happens to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -31,8 +32,11 @@ pub struct Meter {
     failed: Counter,
     retried: Counter,
     revoked: Counter,
+    queued: Histogram,
     duration: Histogram,
     running: Gauge,
+    /// The same as `started`, for those who ask this process.
+    started_here: AtomicU64,
 }
 
 impl Meters {
@@ -53,6 +57,13 @@ impl Meters {
         by_name.entry(name.to_owned()).or_insert_with(|| Arc::new(Meter::of(name))).clone()
     }
 
+    /// How many runs have started, by name; those that count as `other` are left out.
+    pub fn started(&self) -> BTreeMap<String, u64> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = by_name.iter().map(|(name, meter)| (name.clone(), meter.started_here.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The series of tasks that no script has.
     pub fn unknown(&self) -> Arc<Meter> {
         self.other.clone()
@@ -69,8 +80,10 @@ impl Meter {
             failed: counted("umbel_tasks_failed_total"),
             retried: counted("umbel_tasks_retried_total"),
             revoked: counted("umbel_tasks_revoked_total"),
+            queued: histogram!("umbel_task_queue_seconds", "task" => task.to_owned()),
             duration: histogram!("umbel_task_duration_seconds", "task" => task.to_owned()),
             running: gauge!("umbel_tasks_running"),
+            started_here: AtomicU64::new(0),
         }
     }
 
@@ -78,9 +91,12 @@ impl Meter {
         self.received.increment(1);
     }
 
-    pub fn started(&self) {
+    /// `waited` is from when the attempt was due; `None` when nobody knows.
+    pub fn started(&self, waited: Option<Duration>) {
         self.started.increment(1);
+        self.started_here.fetch_add(1, Ordering::Relaxed);
         self.running.increment(1);
+        waited.into_iter().for_each(|waited| self.queued.record(waited));
     }
 
     /// Called once for each that had started.

@@ -11,9 +11,11 @@ mod journal;
 mod meters;
 mod pace;
 mod presence;
+mod reporter;
 mod running;
 mod sources;
 mod suspect;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,11 +38,16 @@ use backoff::Backoff;
 pub use journal::Journal;
 use meters::Meters;
 use pace::Pace;
+pub use running::InHand;
 use running::Running;
+pub use view::View;
 
 /// How long one claim waits for a first message. What waits is woken by whatever concerns it, so it is long: each claim
 /// asks the store anew.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pause before leases that could not be renewed are renewed again.
+const RENEW_AGAIN: Duration = Duration::from_millis(500);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -71,6 +78,7 @@ struct Floor {
     runtime: tokio::runtime::Handle,
     pace: Pace,
     running: Running,
+    since: Instant,
     /// Something ended, so there may be room.
     ended: Notify,
     /// No more starts.
@@ -119,11 +127,17 @@ impl Worker {
             journal,
             runtime: tokio::runtime::Handle::current(),
             running: Running::default(),
+            since: Instant::now(),
             ended: Notify::new(),
             stopping: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };
         Self { floor: Arc::new(floor) }
+    }
+
+    /// A look at it from outside.
+    pub fn view(&self) -> View {
+        View::of(&self.floor)
     }
 
     /// Works until `stop`; then lets running tasks end within the grace, puts the rest back, and returns.
@@ -183,7 +197,7 @@ impl Worker {
                 }
                 Err(cause) => {
                     meters::store_failed();
-                    if backoff.is_first() {
+                    if backoff.is_first() && !cause.is_told() {
                         error!("cannot claim tasks, trying again: {cause}");
                     }
                     backoff.pause(stop).await;
@@ -214,20 +228,24 @@ impl Floor {
         });
     }
 
-    // One timer for all leases of the process. A run whose lease is lost is stopped: it may run elsewhere by now.
+    // One timer for all leases of the process. A run whose lease is lost is stopped: it may run elsewhere by now. Where
+    // nobody can tell because the store is away, it stands still: it may be another's, and it may still be ours.
     async fn keep_leases(self: Arc<Self>) {
         let stores = self.client.stores();
         let (lease, started_at) = (self.settings.lease, Utc::now());
-        let mut ends = Instant::now() + lease;
+        let (mut ends, mut held) = (Instant::now() + lease, false);
         let mut timer = tokio::time::interval(lease / 3);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = timer.tick() => {}
                 // Nobody but this process can take over from an exclusive store, so its leases do not run out.
-                () = sleep_until(ends), if !stores.exclusive => {
-                    self.running.all_lost();
-                    ends += lease;
+                () = sleep_until(ends), if !stores.exclusive && !held => {
+                    held = true;
+                    let tasks = self.running.hold();
+                    if tasks > 0 {
+                        warn!(tasks, "{tasks} running tasks stand still until the store says whose they are");
+                    }
                     continue;
                 }
             }
@@ -236,11 +254,17 @@ impl Floor {
                 Ok(lost) => {
                     ends = asked + lease;
                     lost.iter().for_each(|receipt| self.running.lost(receipt));
+                    held = false;
+                    self.running.release();
                     self.announce(started_at).await;
                 }
                 Err(cause) => {
                     meters::store_failed();
-                    warn!("cannot renew leases: {cause}");
+                    if !cause.is_told() {
+                        warn!("cannot renew leases: {cause}");
+                    }
+                    // Once the store is back, who asks first keeps what it has.
+                    timer.reset_after(RENEW_AGAIN.min(lease / 3));
                 }
             }
         }

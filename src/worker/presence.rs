@@ -30,7 +30,9 @@ impl Floor {
     /// Says that it is there no more.
     pub async fn leave(&self) {
         let name = &self.settings.name;
-        if let Err(cause) = self.client.stores().roster.leave(name).await {
+        if let Err(cause) = self.client.stores().roster.leave(name).await
+            && !cause.is_told()
+        {
             warn!("`{name}` is among the workers until its lease is over: {cause}");
         }
     }

@@ -1,12 +1,12 @@
 //! What runs here now, and how to stop it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::script::{Stop, StopReason};
 use crate::store::Receipt;
-use crate::task::TaskId;
+use crate::task::{Message, TaskId, Timestamp};
 
 /// A task is known as running before its worker has its delivery in hand; a termination that is heard between the
 /// two is remembered for so long.
@@ -20,9 +20,34 @@ pub struct Running(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    stops: HashMap<Receipt, Stop>,
+    entries: HashMap<Receipt, Entry>,
     /// Terminations of what does not run here, or not yet.
     early: VecDeque<(TaskId, Instant)>,
+    /// Everything stands still.
+    held: bool,
+}
+
+/// One delivery on its way through this worker.
+pub struct Entry {
+    pub stop: Stop,
+    pub message: Arc<Message>,
+    pub redelivered: bool,
+    /// Whatever happens, it is not handed out again.
+    pub acknowledged: bool,
+    /// Set when its script begins.
+    pub started_at: Arc<OnceLock<Timestamp>>,
+}
+
+/// What others may know of such a delivery.
+#[derive(Debug, Clone)]
+pub struct InHand {
+    pub message: Arc<Message>,
+    /// It was claimed before, by a process that died.
+    pub redelivered: bool,
+    /// Whatever happens, it is not handed out again.
+    pub acknowledged: bool,
+    /// `None` when its script has not begun.
+    pub started_at: Option<Timestamp>,
 }
 
 impl Running {
@@ -30,44 +55,77 @@ impl Running {
         self.0.lock().expect("no one panics while the list of running tasks is locked")
     }
 
-    /// From now on `stop` is told.
-    pub fn begin(&self, receipt: Receipt, stop: Stop) {
+    /// From now on the entry is known, and its script stopped when it is to be.
+    pub fn begin(&self, receipt: Receipt, entry: Entry) {
         let mut inner = self.inner();
         if inner.early.iter().any(|(id, heard)| *id == receipt.id && heard.elapsed() < ON_THE_WAY) {
-            stop.stop(StopReason::Revoked);
+            entry.stop.stop(StopReason::Revoked);
         }
-        inner.stops.insert(receipt, stop);
+        if inner.held {
+            entry.stop.hold();
+        }
+        inner.entries.insert(receipt, entry);
     }
 
     pub fn end(&self, receipt: &Receipt) {
-        self.inner().stops.remove(receipt);
+        self.inner().entries.remove(receipt);
     }
 
     /// What runs now.
     pub fn ids(&self) -> Vec<TaskId> {
-        let mut ids: Vec<TaskId> = self.inner().stops.keys().map(|receipt| receipt.id.clone()).collect();
+        let mut ids: Vec<TaskId> = self.inner().entries.keys().map(|receipt| receipt.id.clone()).collect();
         ids.sort();
         ids
     }
 
+    /// What runs and what waits to, oldest start first, then by id.
+    pub fn in_hand(&self) -> Vec<InHand> {
+        let shown = |entry: &Entry| InHand {
+            message: entry.message.clone(),
+            redelivered: entry.redelivered,
+            acknowledged: entry.acknowledged,
+            started_at: entry.started_at.get().copied(),
+        };
+        let mut in_hand: Vec<InHand> = self.inner().entries.values().map(shown).collect();
+        in_hand.sort_by_cached_key(|one| (one.started_at.is_none(), one.started_at, one.message.id.clone()));
+        in_hand
+    }
+
     /// The lease of `receipt` is lost.
     pub fn lost(&self, receipt: &Receipt) {
-        if let Some(stop) = self.inner().stops.get(receipt) {
-            stop.stop(StopReason::LeaseLost);
+        if let Some(entry) = self.inner().entries.get(receipt) {
+            entry.stop.stop(StopReason::LeaseLost);
         }
     }
 
-    /// All leases are lost.
-    pub fn all_lost(&self) {
-        self.inner().stops.values().for_each(|stop| stop.stop(StopReason::LeaseLost));
+    /// Nobody knows whether the leases are lost: everything stands still, also what begins, until it is released. Tells
+    /// how much that is.
+    pub fn hold(&self) -> usize {
+        let mut inner = self.inner();
+        inner.held = true;
+        inner.entries.values().for_each(|entry| entry.stop.hold());
+        inner.entries.len()
+    }
+
+    #[cfg(test)]
+    pub fn is_held(&self) -> bool {
+        self.inner().held
+    }
+
+    /// What stands still goes on.
+    pub fn release(&self) {
+        let mut inner = self.inner();
+        if std::mem::take(&mut inner.held) {
+            inner.entries.values().for_each(|entry| entry.stop.release());
+        }
     }
 
     /// Someone wants `id` stopped, wherever it runs.
     pub fn terminate(&self, id: TaskId) {
         let mut inner = self.inner();
         let mut found = false;
-        for (_, stop) in inner.stops.iter().filter(|(receipt, _)| receipt.id == id) {
-            stop.stop(StopReason::Revoked);
+        for (_, entry) in inner.entries.iter().filter(|(receipt, _)| receipt.id == id) {
+            entry.stop.stop(StopReason::Revoked);
             found = true;
         }
         if !found {

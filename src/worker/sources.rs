@@ -64,15 +64,17 @@ async fn store_all(store: &dyn Sources, batch: Vec<Arc<Script>>, stop: &Cancella
         files: script.sources().map(|(file, text)| (file.to_owned(), text.to_owned())).collect(),
     };
     let mut backoff = Backoff::new();
+    let mut told = false;
     while let Err(cause) = store.keep(batch.iter().map(source).collect()).await {
-        if backoff.is_first() {
+        if backoff.is_first() && !cause.is_told() {
+            told = true;
             warn!("cannot keep the code of {} scripts, trying again: {cause}", batch.len());
         }
         if !backoff.pause(stop).await {
             return false;
         }
     }
-    if !backoff.is_first() {
+    if told {
         info!("the code of {} scripts is kept again", batch.len());
     }
     true

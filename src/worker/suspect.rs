@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::Floor;
+use super::{Backoff, Floor, meters};
 use crate::store::{Delivery, SUSPICIOUS_DEATHS};
 use crate::task::Message;
 
@@ -38,7 +38,7 @@ pub async fn run_alone(
     let mut suspects = suspects.into_iter();
     let Some(suspect) = suspects.next() else { return };
     if suspects.len() > 0 {
-        floor.give_back(suspects.collect(), Duration::ZERO).await;
+        floor.give_back(suspects.collect(), Duration::ZERO, stop).await;
     }
 
     let Message { id, task, .. } = &suspect.message;
@@ -46,9 +46,9 @@ pub async fn run_alone(
     tokio::select! {
         quiet = timeout(QUIET_WITHIN, floor.quiet(executions)) => if quiet.is_err() {
             warn!(task.id = %id, deaths, "{task}[{id}] is to run alone, and others run on; it is tried again in a minute");
-            return floor.give_back(vec![suspect], COME_BACK_AFTER).await;
+            return floor.give_back(vec![suspect], COME_BACK_AFTER, stop).await;
         },
-        () = stop.cancelled() => return floor.give_back(vec![suspect], Duration::ZERO).await,
+        () = stop.cancelled() => return floor.give_back(vec![suspect], Duration::ZERO, stop).await,
     }
     warn!(task.id = %id, deaths, "{deaths} processes died while {task}[{id}] ran, so it runs alone");
     floor.start(executions, suspect);
@@ -66,9 +66,19 @@ impl Floor {
         }
     }
 
-    async fn give_back(&self, deliveries: Vec<Delivery>, wait: Duration) {
-        if let Err(cause) = self.client.stores().queue.put_back(deliveries, wait).await {
-            warn!("cannot give a task back, its lease will bring it back: {cause}");
+    /// Returns what did not run to the store. While the store is away it tries again, until `end`: an embedded store
+    /// has no leases that run out, and would keep it for this process as long as that lives.
+    pub(super) async fn give_back(&self, deliveries: Vec<Delivery>, wait: Duration, end: &CancellationToken) {
+        let mut backoff = Backoff::new();
+        while let Err(cause) = self.client.stores().queue.put_back(deliveries.clone(), wait).await {
+            meters::store_failed();
+            if backoff.is_first() && !cause.is_told() {
+                warn!("cannot give a task back, trying again: {cause}");
+            }
+            if !backoff.pause(end).await {
+                // It comes back with the end of its lease, or with the next start.
+                return;
+            }
         }
     }
 }

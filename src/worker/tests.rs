@@ -5,14 +5,17 @@ mod follow_ups;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
+use std::time::Instant;
 
 use async_trait::async_trait;
+use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::*;
 use crate::client::Request;
 use crate::plugin::Loader;
 use crate::store::{
-    self, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Space, Stores, Tick,
+    self, DeadLetter, Delivery, Depth, Error, Pushed, Queue, QueueFacts, Receipt, Revoked, Settled, Settlement, Space,
+    Stores, Tick,
 };
 use crate::task::{Message, QueueName, Run, State, to_json};
 
@@ -33,6 +36,8 @@ struct Troubled {
     suspected: Mutex<Option<(String, u32)>>,
     /// By the clock of the store everything comes too late.
     late: AtomicBool,
+    /// So many deliveries cannot be put back.
+    returns_fail: AtomicUsize,
     /// The waits with which deliveries were put back.
     waits: Mutex<Vec<Duration>>,
     put_back: Notify,
@@ -77,6 +82,11 @@ impl Queue for Troubled {
         if !deliveries.is_empty() {
             self.waits.lock().unwrap().push(wait);
         }
+        let left = self.returns_fail.load(Ordering::Relaxed);
+        self.returns_fail.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left > 0 {
+            return Err(away());
+        }
         self.inner.put_back(deliveries, wait).await?;
         self.put_back.notify_one();
         Ok(())
@@ -112,6 +122,9 @@ impl Queue for Troubled {
     async fn dead_letters(&self) -> store::Result<u64> {
         self.inner.dead_letters().await
     }
+    async fn read_dead_letters(&self, most: usize) -> store::Result<Vec<DeadLetter>> {
+        self.inner.read_dead_letters(most).await
+    }
     async fn ping(&self) -> store::Result<()> {
         self.inner.ping().await
     }
@@ -142,6 +155,7 @@ impl Shop {
             settlements_fail: AtomicUsize::new(0),
             suspected: Mutex::default(),
             late: AtomicBool::new(false),
+            returns_fail: AtomicUsize::new(0),
             waits: Mutex::default(),
             put_back: Notify::new(),
         });
@@ -252,14 +266,40 @@ async fn a_termination_on_the_way_to_the_worker_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_lease_cannot_be_renewed_is_stopped() {
-    let mut shop = Shop::new("fn nap() { sleep(60) }", 1, false).await;
+async fn a_run_whose_lease_cannot_be_renewed_stands_still_until_it_is() {
+    let script = "fn wait() { kv::set(\"begun\", true); while kv::get(\"gate\") != true { sleep(0.001); } 7 }";
+    let mut shop = Shop::new(script, 1, false).await;
+    let floor = shop.worker.as_ref().unwrap().floor.clone();
     shop.trouble.no_renewal.store(true, Ordering::Relaxed);
     let _open = shop.open();
+    let id = shop.send("it.wait").await;
+    shop.has_begun().await;
+    while !floor.running.is_held() {
+        tokio::task::yield_now().await;
+    }
 
-    shop.send("it.nap").await;
+    shop.say("gate").await;
+    let meanwhile = shop.client.wait(&id, Duration::from_millis(300)).await.unwrap().unwrap();
+    shop.trouble.no_renewal.store(false, Ordering::Relaxed);
+
+    assert!(!meanwhile.state.is_final(), "{meanwhile:?}");
+    assert_eq!(shop.ended(&id).await.result.unwrap().get(), "7");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_is_put_back_as_soon_as_the_store_can_be_reached() {
+    let mut shop = Shop::new("fn nap() { sleep(60) }", 1, true).await;
+    let floor = shop.worker.as_ref().unwrap().floor.clone();
+    (0..100).for_each(|_| floor.pace.note(Duration::from_micros(5)));
+    shop.trouble.returns_fail.store(1, Ordering::Relaxed);
+    let tasks = [shop.send("it.nap").await, shop.send("it.nap").await];
+    let _open = shop.open();
 
     tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it was put back");
+
+    let first = shop.client.load(&tasks[0]).await.unwrap().unwrap().state;
+    let second = shop.client.load(&tasks[1]).await.unwrap().unwrap().state;
+    assert_eq!([first, second].map(|state| state == State::Queued).into_iter().filter(|waits| *waits).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -434,4 +474,28 @@ async fn who_is_woken_by_an_end_finds_the_room() {
     drop(under_way);
 
     assert_eq!(look.seen.load(Ordering::SeqCst), 0);
+}
+
+// On one thread, which is the one that looks up where to count.
+#[tokio::test]
+async fn how_long_a_task_waited_for_its_start_is_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let mut shop = Shop::new("fn one() { 1 }", 1, true).await;
+    let id = shop.send("it.one").await;
+    let before = Instant::now();
+    while before.elapsed() < Duration::from_millis(2) {
+        tokio::task::yield_now().await;
+    }
+
+    let _open = shop.open();
+    shop.ended(&id).await;
+
+    let page = recorder.handle().render();
+    let number = |name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name}{{task=\"it.one\"}} ")));
+        line.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
+    };
+    assert_eq!(number("umbel_task_queue_seconds_count"), 1.0);
+    assert!(number("umbel_task_queue_seconds_sum") >= 0.002, "{page}");
 }

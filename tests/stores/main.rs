@@ -4,6 +4,8 @@ mod embedded;
 mod embedded_only;
 mod place;
 mod promises;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod redis;
 mod redis_only;
 #[allow(dead_code, reason = "each test program uses a part")]
@@ -72,6 +74,11 @@ macro_rules! hold_every_promise {
                 a_task_that_ran_at_too_many_deaths_is_not_tried_again
                 what_was_put_back_after_its_start_has_no_death
                 deaths_are_forgotten_when_the_task_ends
+            }
+            purging {
+                what_is_purged_is_revoked_and_stays_in_the_history
+                who_waits_for_what_is_purged_is_told
+                what_waits_for_its_retry_is_purged_with_what_it_left
             }
             revoking {
                 a_revoked_task_never_starts

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,31 +13,45 @@ use tempfile::TempDir;
 pub struct RedisServer {
     child: Child,
     port: u16,
+    options: Vec<String>,
     folder: TempDir,
-    durable: bool,
 }
 
 impl RedisServer {
-    /// Starts a server and returns as soon as it accepts connections.
+    /// Starts a server that keeps nothing, and returns as soon as it accepts connections.
     pub fn start() -> Self {
-        Self::start_as(false)
+        Self::start_with(&[])
     }
 
     /// One that finds again what it had when it is started again: with an append-only file.
     pub fn durable() -> Self {
-        Self::start_as(true)
+        Self::start_with(&["--appendonly", "yes"])
     }
 
-    fn start_as(durable: bool) -> Self {
+    /// One that keeps nothing, with options of redis-server, as on its command line.
+    pub fn start_with(options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         // Someone may take the free port before redis-server does; then it ends at once, and the next one is tried.
-        (0..10).find_map(|_| Self::try_start(durable)).expect("redis-server starts; is it installed?")
+        (0..10).find_map(|_| Self::try_start(&options)).expect("redis-server starts; is it installed?")
     }
 
-    fn try_start(durable: bool) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+    /// A Sentinel that watches the server on `port` as `name` and is quick to give it up.
+    pub fn sentinel(name: &str, port: u16) -> Self {
+        let of_server = |what: &str| format!("sentinel {what} {name}");
+        let options = [
+            "--sentinel".to_owned(),
+            format!("--{} 127.0.0.1 {port} 1", of_server("monitor")),
+            format!("--{} 300", of_server("down-after-milliseconds")),
+            format!("--{} 2000", of_server("failover-timeout")),
+        ];
+        Self::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn try_start(options: &[String]) -> Option<Self> {
+        let port = free_port();
         let folder = tempfile::tempdir().expect("a folder for redis-server");
-        let child = spawn(port, folder.path(), durable);
-        let mut server = Self { child, port, folder, durable };
+        let child = spawn(port, folder.path(), options);
+        let mut server = Self { child, port, options: options.to_vec(), folder };
         server.is_up().then_some(server)
     }
 
@@ -65,15 +79,15 @@ impl RedisServer {
         Ok(lines.find(|line| line.starts_with("process_id:")).is_some_and(|line| line == ours))
     }
 
-    /// The server is gone at once, with everything in it unless it is durable.
+    /// The server is gone at once, with everything that is not on its disk.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again where it was: empty, or with what it had when it is durable.
+    /// Starts it again where it was, with what is on its disk.
     pub fn start_again(&mut self) {
-        self.child = spawn(self.port, self.folder.path(), self.durable);
+        self.child = spawn(self.port, self.folder.path(), &self.options);
         assert!(self.is_up(), "redis-server starts again on port {}", self.port);
     }
 
@@ -83,18 +97,45 @@ impl RedisServer {
         assert!(done.expect("`kill` can be run").success());
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Where it listens, as a store's URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 }
 
-fn spawn(port: u16, folder: &Path, durable: bool) -> Child {
-    Command::new(std::env::var("UMBEL_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned()))
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", if durable { "yes" } else { "no" }])
-        .arg("--dir")
-        .arg(folder)
+/// A port of the loopback interface on which nothing listens now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port()
+}
+
+fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
+    // Of other versions there are programs without TLS.
+    let by_tls = options.iter().any(|option| option == "--tls-port");
+    let other = std::env::var("UMBEL_TEST_REDIS").ok().filter(|_| !by_tls);
+    let mut command = Command::new(other.as_deref().unwrap_or("redis-server"));
+    // Sentinels write down what they learn.
+    if options.iter().any(|option| option == "--sentinel") {
+        let config = folder.join("sentinel.conf");
+        let lines = options.iter().skip(1).map(|option| option.trim_start_matches("--").to_owned());
+        let lines: Vec<String> =
+            [format!("port {port}"), "bind 127.0.0.1".to_owned()].into_iter().chain(lines).collect();
+        std::fs::write(&config, lines.join("\n")).expect("a file for the sentinel");
+        command.arg(config).arg("--sentinel");
+    } else {
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.arg("--dir").arg(folder).args(options);
+    }
+    command
+        .current_dir(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

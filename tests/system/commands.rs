@@ -21,12 +21,12 @@ fn new_makes_a_folder_that_runs_at_once() {
     let (made, _, next) = run(place.path(), &["new", folder.path().to_str().unwrap()]);
     let (checked, found, _) = run(folder.path(), &["check", "--strict"]);
     let house = Plan::in_folder(folder.clone()).start();
-    let (_, greeting, _) = run(folder.path(), &["send", "hello.greet", "world", "--wait"]);
+    let (_, greeting, _) = run(folder.path(), &["send", "welcome.greet", "world", "--wait"]);
     let (again, _, refused) = run(place.path(), &["new", folder.path().to_str().unwrap()]);
 
     assert!(made.status.success() && checked.status.success(), "{found}");
     assert_eq!(greeting, "\"Hello, world!\"");
-    assert!(next.contains("send hello.greet world --wait"), "{next}");
+    assert!(next.contains("send welcome.greet world --wait"), "{next}");
     assert_eq!(house.get("/api/catalog").json["plugins"][0]["name"], "chat");
     assert_eq!(again.status.code(), Some(2), "{refused}");
 }

@@ -10,6 +10,7 @@ mod metrics;
 mod openapi;
 mod poison;
 mod readme;
+mod redis_faults;
 mod reload;
 mod reload_stress;
 mod roles;

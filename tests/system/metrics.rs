@@ -48,6 +48,7 @@ fn what_happens_is_counted() {
         ("umbel_tasks_started_total task=it.again", 2.0),
         ("umbel_tasks_retried_total task=it.again", 1.0),
         ("umbel_task_duration_seconds_count task=it.again", 2.0),
+        ("umbel_task_queue_seconds_count task=it.again", 2.0),
         ("umbel_task_duration_seconds_bucket le=+Inf task=it.bad", 1.0),
         ("umbel_slots", 3.0),
         ("umbel_queue_messages queue=io state=delayed", 1.0),

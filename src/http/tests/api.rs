@@ -7,8 +7,9 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use super::*;
+use crate::client::Route;
 use crate::store::{Receipt, Results, Stores};
-use crate::task::{Progress, Run, TaskId};
+use crate::task::{Progress, QueueName, Run, TaskId};
 
 /// A body that is written while it is read.
 fn written() -> (mpsc::UnboundedSender<Bytes>, Body) {
@@ -200,6 +201,18 @@ async fn the_history_is_paged_and_light() {
 }
 
 #[tokio::test]
+async fn a_queue_to_which_a_route_leads_is_known_before_anything_is_there() {
+    let mut house = House::open().await;
+    let route = Route { queue: QueueName::parse("far").unwrap(), remote: false };
+    house.state.client = house.state.client.clone().routed([("math.add".to_owned(), route)].into_iter().collect());
+    house.app = router(house.state.clone(), house.stop.clone());
+
+    let answer = house.get("/api/queues/far").await;
+
+    assert_eq!((answer.status, &answer.json["ready"]), (200, &json!(0)));
+}
+
+#[tokio::test]
 async fn queues_are_looked_at_paused_and_purged() {
     let house = House::open().await;
     house.post("/api/tasks/math.add", json!({ "args": [1, 2] })).await;
@@ -216,6 +229,7 @@ async fn queues_are_looked_at_paused_and_purged() {
     let io = |ready, delayed, paused| json!({ "name": "io", "ready": ready, "delayed": delayed, "claimed": 0, "paused": paused });
     assert_eq!((paused.status, &paused.json), (200, &io(1, 1, true)));
     assert_eq!((later.status, &later.json["paused"]), (200, &json!(true)));
+    assert_eq!(later.json["note"], "no task or message names this queue yet");
     let names: Vec<&Value> = all["queues"].as_array().unwrap().iter().map(|queue| &queue["name"]).collect();
     assert_eq!(names, ["celery", "io", "later"]);
     assert_eq!(all["dead_letters"], 0);
@@ -303,6 +317,27 @@ async fn a_run_is_followed_to_its_end() {
     assert!(last.starts_with("id: 0.REVOKED\nevent: state\ndata: "), "{text}");
     let data: Value = serde_json::from_str(last.rsplit("data: ").next().unwrap()).unwrap();
     assert_eq!((&data["run"]["id"], &data["run"]["state"]), (&json!("mine"), &json!("REVOKED")));
+}
+
+#[tokio::test]
+async fn who_follows_or_waits_for_what_is_purged_is_told_at_once() {
+    let house = House::open().await;
+    house.post("/api/tasks/math.add", json!({ "args": [1, 2], "id": "mine" })).await;
+    let request = Request::get("/api/tasks/mine/events").header("host", "localhost").body(Body::empty()).unwrap();
+    let mut parts = house.app.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
+    let first = parts.next().await.unwrap().unwrap();
+
+    let (waited, purged) =
+        tokio::join!(house.get("/api/tasks/mine?wait=30s"), house.post("/api/queues/io/purge", json!({})));
+    let mut followed = String::from_utf8(first.to_vec()).unwrap();
+    while let Some(part) = parts.next().await {
+        followed += std::str::from_utf8(&part.unwrap()).unwrap();
+    }
+
+    assert_eq!(purged.json["purged"], 1);
+    let (state, reason) = (&waited.json["state"], &waited.json["error"]["exc_message"]);
+    assert_eq!((waited.status, state, reason), (200, &json!("REVOKED"), &json!("purged")));
+    assert!(followed.contains("id: 0.REVOKED"), "{followed}");
 }
 
 #[tokio::test]

@@ -118,7 +118,9 @@ async fn health_is_told_without_a_token_and_the_rest_only_with_one() {
 async fn a_token_is_not_taken_from_the_query_of_a_plain_request() {
     let house = House::with_tokens().await;
 
-    assert_problem(&house.get("/api/tasks?token=read").await, 401, "no-token");
+    let plain = house.get("/api/tasks?token=read").await;
+    assert_problem(&plain, 401, "no-token");
+    assert!(plain.json["detail"].as_str().unwrap().starts_with("`?token=` counts only for"), "{}", plain.json);
     let events = [("accept", "text/event-stream")];
     assert_eq!(house.ask("GET", "/api/tasks?limit=1&token=read", &events, Body::empty()).await.status, 200);
     assert_problem(&house.ask("POST", "/api/tasks?token=send", &events, Body::empty()).await, 401, "no-token");

@@ -49,16 +49,20 @@ fn index_of(context: &NativeCallContext<'_>, list: &Array, value: &Dynamic, star
 }
 
 fn dedup(context: NativeCallContext<'_>, list: &mut Array) -> Native<()> {
-    let mut kept: Array = Array::with_capacity(list.len().min(1_024));
-    for item in std::mem::take(list) {
-        let repeated = match kept.last() {
-            Some(last) => same(&context, last, &item)?,
+    // All are compared first: a script may catch that two cannot be, and then has its list as it was.
+    let mut repeated = Vec::with_capacity(list.len());
+    let mut last = None;
+    for item in list.iter() {
+        let is_repeated = match last {
+            Some(last) => same(&context, last, item)?,
             None => false,
         };
-        if !repeated {
-            kept.push(item);
+        if !is_repeated {
+            last = Some(item);
         }
+        repeated.push(is_repeated);
     }
-    *list = kept;
+    let mut repeated = repeated.into_iter();
+    list.retain(|_| repeated.next() == Some(false));
     Ok(())
 }

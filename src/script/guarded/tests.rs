@@ -91,6 +91,14 @@ fn they_do_what_those_of_rhai_do() {
 }
 
 #[test]
+fn a_list_whose_items_cannot_be_compared_stays_as_it_was() {
+    let body = "let deep = []; for _i in 0..200 { deep = [deep]; } \
+        let l = [1, 1, deep, deep]; let why = (); try { l.dedup(); } catch (error) { why = error; } [l.len(), why != ()]";
+
+    assert_eq!(value(body), "[4,true]");
+}
+
+#[test]
 fn what_would_make_much_of_little_is_refused_before_it_is_made() {
     let mega = r#"let t = "a"; for _i in 0..20 { t += t; }"#;
     for body in [

@@ -23,5 +23,11 @@ pub(super) fn without_effect(declaration: &Declaration) -> Vec<String> {
     if is_true("autoretry") && matches!(fields.retries("max_retries"), Ok(Some(Some(0)))) {
         say("autoretry", "with `max_retries: 0`");
     }
+    let of = |name| fields.duration(name).ok().flatten();
+    if let (Some(soft), Some(hard)) = (of("soft_time_limit"), of("time_limit"))
+        && soft >= hard
+    {
+        say("soft_time_limit", "where it is not shorter than `time_limit`");
+    }
     found
 }

@@ -169,5 +169,10 @@ fn an_option_without_effect_is_found() {
         "autoretry: true, retry_jitter: false",
         &[&format!("{line} `retry_jitter` has no effect without `retry_backoff`")],
     );
+    check(
+        "soft_time_limit: 30, time_limit: \"30s\"",
+        &[&format!("{line} `soft_time_limit` has no effect where it is not shorter than `time_limit`")],
+    );
+    check("soft_time_limit: 29, time_limit: \"30s\"", &[]);
     check("autoretry: true, max_retries: 0", &[&format!("{line} `autoretry` has no effect with `max_retries: 0`")]);
 }

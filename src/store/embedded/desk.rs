@@ -16,6 +16,7 @@ use super::ready::Ready;
 use super::rows::micros;
 use super::running::Running;
 use super::watchers::Watchers;
+use crate::store::outage::Outage;
 use crate::store::{Error, Receipt, Settings};
 use crate::task::{Priority, QueueName, TaskId};
 
@@ -66,6 +67,9 @@ pub struct Desk {
     /// How many rows had changed when the timer came last, and when everything was brought into the database.
     pub seen: (u64, u64),
     after: Vec<After>,
+    outage: Outage,
+    /// How many rows had changed when this transaction began.
+    written: u64,
 }
 
 impl Desk {
@@ -102,6 +106,8 @@ impl Desk {
             dropped: (0, 0),
             seen: (0, 0),
             after: Vec::new(),
+            outage: Outage::default(),
+            written: 0,
         };
         match desk.look_around() {
             Ok(()) => Ok(desk),
@@ -137,11 +143,18 @@ impl Desk {
     }
 
     pub fn explain(&self, fault: Fault) -> Error {
-        self.file.explain(fault)
+        self.told(self.file.explain(fault))
     }
 
     pub fn explain_sql(&self, error: &rusqlite::Error) -> Error {
-        self.file.explain_sql(error)
+        self.told(self.file.explain_sql(error))
+    }
+
+    fn told(&self, error: Error) -> Error {
+        if let Error::Away { reason } | Error::Full { reason } = &error {
+            self.outage.begins(reason);
+        }
+        error
     }
 
     /// Runs `steps` so that all of them count or none. Only for commands that can fail half-way: it costs.
@@ -151,7 +164,8 @@ impl Desk {
         let done = steps(self);
         // A full disk may have ended the whole transaction, and the savepoint with it.
         if done.is_err() && !self.db.is_autocommit() {
-            self.after.truncate(noted);
+            let undone = self.after.split_off(noted);
+            self.claims_hold_on(undone);
             self.ended = ended;
             self.execute("ROLLBACK TO command", ())?;
         }
@@ -166,6 +180,7 @@ impl Desk {
     }
 
     pub fn begin(&mut self) -> rusqlite::Result<()> {
+        self.written = self.db.total_changes();
         self.execute("BEGIN IMMEDIATE", ()).map(drop)
     }
 
@@ -181,6 +196,10 @@ impl Desk {
     /// Commits, then does what had to wait for it.
     pub fn commit(&mut self) -> rusqlite::Result<()> {
         self.execute("COMMIT", ())?;
+        // A commit of nothing says nothing of the disk.
+        if self.db.total_changes() > self.written {
+            self.outage.ends(&self.file.to_string());
+        }
         for after in std::mem::take(&mut self.after) {
             match after {
                 After::Settled(id) => drop(self.claims.remove(&id)),
@@ -202,13 +221,19 @@ impl Desk {
         if !self.db.is_autocommit() {
             let _ = self.execute("ROLLBACK", ());
         }
-        for after in std::mem::take(&mut self.after) {
+        let undone = std::mem::take(&mut self.after);
+        self.claims_hold_on(undone);
+        if self.count().is_err() || self.something_is_due() {
+            self.next_due = Some(micros(Utc::now() + PAUSE));
+        }
+    }
+
+    // What ended them was undone.
+    fn claims_hold_on(&self, undone: Vec<After>) {
+        for after in undone {
             if let After::Settled(id) | After::PutBack(id) = after {
                 self.claims.end(&id, false);
             }
-        }
-        if self.count().is_err() || self.something_is_due() {
-            self.next_due = Some(micros(Utc::now() + PAUSE));
         }
     }
 

@@ -111,6 +111,7 @@ impl Embedded {
             kv: self.clone(),
             sources: self.clone(),
             roster: self.clone(),
+            control: None,
             exclusive: true,
             lock: self.lock.clone(),
         }

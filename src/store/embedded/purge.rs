@@ -1,11 +1,12 @@
-//! Removing what waits in a queue, some at a time: others go between.
+//! Purging a queue: what waits in it is revoked, some at a time: others go between.
 
 use rusqlite::params;
 
 use super::desk::Desk;
 use super::file::Outcome;
-use super::rows;
-use crate::task::{Priority, QueueName, TaskId};
+use super::rows::{self, json, micros};
+use super::settling::revoked_error;
+use crate::task::{Priority, QueueName, TaskId, Timestamp};
 
 /// How many messages one step looks at.
 const AT_ONCE: usize = 1_000;
@@ -26,8 +27,8 @@ impl Default for From {
 }
 
 impl Desk {
-    /// Removes some of what waits in `queue`. Tells how many, and where to go on; `None` at the end.
-    pub fn purge(&mut self, queue: &QueueName, from: From) -> Outcome<(u64, Option<From>)> {
+    /// Revokes some of what waits in `queue`. Tells how many, and where to go on; `None` at the end.
+    pub fn purge(&mut self, queue: &QueueName, from: From, now: Timestamp) -> Outcome<(u64, Option<From>)> {
         let (sql, a, b) = match from {
             From::Ready(step, turn) => (
                 "SELECT seq, id, turn FROM task INDEXED BY task_ready \
@@ -50,12 +51,17 @@ impl Desk {
                 Ok((row.get(0)?, rows::name(row, 1)?, row.get(2)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
+        let why = json(&revoked_error("purged"));
         let mut removed = 0;
         for (seq, id, _) in found.iter().filter(|(seq, ..)| !self.claims.has(*seq)).collect::<Vec<_>>() {
-            self.execute("DELETE FROM task WHERE seq = ?1", [seq])?;
-            self.has_changed(id);
+            self.execute(
+                "UPDATE task SET state = 'REVOKED', due_at = NULL, error = ?2, finished_at = ?3 WHERE seq = ?1",
+                params![seq, why, micros(now)],
+            )?;
+            self.has_ended(id);
             removed += 1;
         }
+        self.drop_oldest(removed)?;
         match from {
             From::Ready(..) => self.moved(queue, -removed, 0),
             From::Delayed(..) => self.moved(queue, 0, -removed),

@@ -12,7 +12,7 @@ use super::purge::From;
 use super::ready::Claimer;
 use super::writer::Command;
 use crate::store::{
-    Delivery, Depth, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
+    DeadLetter, Delivery, Depth, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, Settled, Settlement, Tick,
 };
 use crate::task::{Message, QueueName, TaskId};
 
@@ -89,7 +89,8 @@ impl Queue for Embedded {
         let mut from = From::default();
         loop {
             let queue = queue.clone();
-            let (some, next) = self.writer.write(move |desk| desk.atomically(|desk| desk.purge(&queue, from))).await?;
+            let (some, next) =
+                self.writer.write(move |desk| desk.atomically(|desk| desk.purge(&queue, from, Utc::now()))).await?;
             purged += some;
             match next {
                 Some(next) => from = next,
@@ -110,6 +111,10 @@ impl Queue for Embedded {
     // Every row was a message when it was stored.
     async fn dead_letters(&self) -> Result<u64> {
         Ok(0)
+    }
+
+    async fn read_dead_letters(&self, _most: usize) -> Result<Vec<DeadLetter>> {
+        Ok(Vec::new())
     }
 
     async fn ping(&self) -> Result<()> {

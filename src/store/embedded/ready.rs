@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use rusqlite::params;
+use rusqlite::{Row, params};
 use tokio::sync::oneshot;
 
 use super::desk::Desk;
-use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, micros};
+use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, instant, micros};
 use super::writer::Command;
 use crate::store::{Delivery, Queues, Receipt, Result, SUSPECTED_FOR};
-use crate::task::{Priority, QueueName, Timestamp};
+use crate::task::{Message, Priority, QueueName, Timestamp};
 
 /// Where ready messages may be.
 #[derive(Default)]
@@ -107,7 +107,8 @@ struct Found {
     queue: QueueName,
 }
 
-static HAND_OUT: LazyLock<String> = LazyLock::new(|| format!("SELECT {MESSAGE}, held FROM task WHERE seq = ?1"));
+static HAND_OUT: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {MESSAGE}, held, queued_at FROM task WHERE seq = ?1"));
 
 impl Desk {
     /// Claims up to `max` ready messages.
@@ -190,19 +191,45 @@ impl Desk {
     // `None` for a row that cannot be read: someone else wrote it.
     fn hand_out(&self, found: &Found) -> rusqlite::Result<Option<Delivery>> {
         let mut row = self.db.prepare_cached(&HAND_OUT)?;
-        match row.query_row([found.seq], |row| Ok((rows::message(row)?, row.get(MESSAGE_COLUMNS)?))) {
-            Ok((message, redelivered)) => {
+        let read = |row: &Row<'_>| {
+            Ok((rows::message(row)?, row.get::<_, bool>(MESSAGE_COLUMNS)?, instant(row.get(MESSAGE_COLUMNS + 1)?)))
+        };
+        match row.query_row([found.seq], read) {
+            Ok((message, redelivered, queued_at)) => {
                 let now = Utc::now();
+                let waited = (!redelivered).then(|| waited(&message, queued_at, now));
                 let receipt = self.claims.add(&message, found.seq, found.turn, redelivered, now);
                 self.was_claimed(&message.id);
                 let (deaths, expired) = (self.deaths_of(found.seq, now), message.is_expired(now));
-                Ok(Some(Delivery { message, receipt, redelivered, deaths, expired }))
+                Ok(Some(Delivery { message, receipt, redelivered, deaths, expired, waited }))
             }
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
                 tracing::error!(seq = found.seq, %error, "a row of the store is no message; it is left where it is");
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// How long `message` could have started before `now`; nothing where the clock was set back meanwhile.
+fn waited(message: &Message, queued_at: Timestamp, now: Timestamp) -> Duration {
+    let ready_at = message.due_at().map_or(queued_at, |due| due.max(queued_at));
+    (now - ready_at).to_std().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::NewMessage;
+
+    #[test]
+    fn a_task_waits_from_when_it_could_start() {
+        let at = |seconds: i64| Timestamp::UNIX_EPOCH + chrono::Duration::seconds(seconds);
+        for (eta, seconds) in [(None, 10), (Some(at(50)), 10), (Some(at(107)), 3), (Some(at(111)), 0)] {
+            let message = NewMessage { eta, ..NewMessage::default() }.build();
+
+            assert_eq!(waited(&message, at(100), at(110)), Duration::from_secs(seconds), "{eta:?}");
         }
     }
 }

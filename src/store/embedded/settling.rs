@@ -41,6 +41,11 @@ impl Desk {
         let id = &delivery.receipt.id;
         let ending = match ending {
             Ending::Retry { .. } if revoked => Ending::Revoked { reason: "revoked" },
+            // On Celery's wire a retry is its own parent. Here it keeps the one that it had.
+            Ending::Retry { mut next, why } => {
+                next.parent_id.clone_from(&delivery.message.parent_id);
+                Ending::Retry { next, why }
+            }
             ending => ending,
         };
         if follow_ups.is_empty() {

@@ -15,7 +15,11 @@ use crate::task::{Message, NewMessage, QueueName, State, to_json};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open_in(folder: &tempfile::TempDir) -> Result<Stores> {
-    open(&folder.path().join("data/umbel.db"), &folder.path().join("data/umbel.lock"), Settings::default())
+    open_with(folder, Settings::default())
+}
+
+fn open_with(folder: &tempfile::TempDir, settings: Settings) -> Result<Stores> {
+    open(&folder.path().join("data/umbel.db"), &folder.path().join("data/umbel.lock"), settings)
 }
 
 fn refusal(folder: &tempfile::TempDir) -> String {

@@ -1,18 +1,15 @@
 -- Decides on messages that were just claimed, now that they have been read, and writes down who runs them.
 -- ARGV: worker, how long a death counts (ms); then of each message: token, queue, id, due (ms), from when
--- on it may no longer start (ms, 0 for never), brief, why it cannot be read ('' when it can).
+-- on it may no longer start (ms, 0 for never), brief.
 -- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' or
 -- 'expired' (to be settled as such), or 'gone'.
-
--- The oldest dead letters go when there are more than this.
-local MOST_DEAD = 10000
 
 local worker, suspected_for = ARGV[1], tonumber(ARGV[2])
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 
 local tokens, runs = {}, {}
-for i = 3, #ARGV, 7 do
+for i = 3, #ARGV, 6 do
   tokens[#tokens + 1] = ARGV[i]
   runs[#runs + 1] = run_of(ARGV[i + 2])
 end
@@ -20,20 +17,13 @@ local held = are_held(tokens)
 local all_known = redis.call('EXISTS', unpack(runs)) == #runs
 local begun = {}
 
-local function decide(n, token, queue, id, due, expires, brief, unreadable)
+local function decide(n, token, queue, id, due, expires, brief)
   if not held[n] then return 'gone' end
   local claimed = claimed_of(queue)
   local function drop()
     redis.call('ZREM', LEASE, token)
     redis.call('HDEL', claimed, token)
     return 'gone'
-  end
-  if unreadable ~= '' then
-    local envelope = redis.call('HGET', claimed, token):sub(2)
-    local letter = { reason = unreadable, at = now, queue = queue, envelope = envelope }
-    redis.call('LPUSH', DEAD, cjson.encode(letter))
-    redis.call('LTRIM', DEAD, 0, MOST_DEAD - 1)
-    return drop()
   end
 
   local run = runs[n]
@@ -67,9 +57,9 @@ end
 
 local answers = {}
 for n = 1, #tokens do
-  local at = 7 * n - 4
-  local token, queue, id, due, expires, brief, unreadable = unpack(ARGV, at, at + 6)
-  answers[n] = decide(n, token, queue, id, tonumber(due), tonumber(expires), brief, unreadable)
+  local at = 6 * n - 3
+  local token, queue, id, due, expires, brief = unpack(ARGV, at, at + 5)
+  answers[n] = decide(n, token, queue, id, tonumber(due), tonumber(expires), brief)
 end
 if #begun > 0 then redis.call('ZREM', ENDED, unpack(begun)) end -- its sender sent twice what has ended
 return answers

@@ -38,12 +38,28 @@ if any_exists(inboxes) then
   for n, member in ipairs(members) do empty_inbox(member, lists[n]) end
 end
 
-local taken = {}
+-- What is larger than any message is not handed over: its ends are, and its size. `dead.rs` reads that.
+local MAX_WIRE, END = 33554432, 32768
+local function cut(envelope)
+  if #envelope <= MAX_WIRE then return envelope end
+  return '\0cut ' .. #envelope .. ' ' .. envelope:sub(1, END) .. ' ... ' .. envelope:sub(-END)
+end
+
+-- Once a claim has so many bytes it ends, so that large messages come over within the time that somebody waits for them.
+local ENOUGH = 8388608
+
+local taken, bytes = {}, 0
 for _, step in ipairs(any_exists(lists) and STEPS or {}) do
   for q = 5, #ARGV do
-    local room = most - #taken
+    local room = bytes < ENOUGH and most - #taken or 0
     local envelopes = room > 0 and not paused[q] and redis.call('RPOP', list_of(ARGV[q], step), room)
-    for _, envelope in ipairs(envelopes or {}) do
+    for n, envelope in ipairs(envelopes or {}) do
+      if bytes >= ENOUGH then
+        for back = #envelopes, n, -1 do redis.call('RPUSH', list_of(ARGV[q], step), envelopes[back]) end
+        break
+      end
+      envelope = cut(envelope)
+      bytes = bytes + #envelope
       taken[#taken + 1] = { q, step, envelope }
     end
   end

@@ -14,16 +14,20 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
-use crate::task::{Message, QueueName, Unreadable};
+use crate::task::{Message, QueueName};
 
 use super::Redis;
 use super::connection::PATIENCE;
+use super::dead::Refused;
 use super::hands::Held;
 use super::record::Brief;
 use super::settle::{due, due_ms, expires, expires_ms};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
+
+/// How long somebody listens for a batch that Redis grants too late, to give it back.
+const LATE: Duration = Duration::from_secs(600);
 
 /// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
 /// queues that are paused, the time in ms, and 1 when something is known of some ids.
@@ -35,23 +39,21 @@ type Claimed = (Delivery, Option<Arc<str>>);
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
     token: u64,
-    queue: QueueName,
-    message: std::result::Result<Message, Unreadable>,
+    message: Message,
 }
 
 impl Candidate {
     // Nothing in it speaks against its start.
     fn is_plain(&self, now: i64) -> bool {
-        self.message.as_ref().is_ok_and(|message| due_ms(message) <= now)
+        due_ms(&self.message) <= now
     }
 
-    // `None` when it cannot be read.
-    fn start(self, now: i64) -> Option<Claimed> {
-        let message = self.message.ok()?;
+    fn start(self, now: i64) -> Claimed {
+        let Self { token, message } = self;
         let brief = Brief::of(&message).to_text().into();
-        let receipt = Receipt { id: message.id.clone(), token: self.token };
+        let receipt = Receipt { id: message.id.clone(), token };
         let expired = (1..=now).contains(&expires_ms(&message));
-        Some((Delivery { message, receipt, redelivered: false, deaths: 0, expired }, Some(brief)))
+        (Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief))
     }
 }
 
@@ -129,10 +131,11 @@ impl Redis {
             let queues = self.in_turn(queues);
             let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
             let anything = !taken.is_empty();
-            let candidates = read(&queues, first, taken);
+            let (candidates, refused) = read(&queues, first, taken);
+            self.lay_aside(refused).await;
             let plain = candidates.iter().all(|candidate| candidate.is_plain(now));
             let deliveries = if plain && (any_known == 0 || !self.any_known(&candidates).await?) {
-                candidates.into_iter().filter_map(|candidate| candidate.start(now)).collect()
+                candidates.into_iter().map(|candidate| candidate.start(now)).collect()
             } else {
                 self.admit(candidates).await?
             };
@@ -172,7 +175,7 @@ impl Redis {
             for queue in &queues {
                 call.arg(queue.as_str());
             }
-            let taken: Result<Taken> = store.connection.run_within(store.settings.lease, &call).await;
+            let taken: Result<Taken> = store.connection.run_within(LATE, &call).await;
             // A Redis that stood still grants what nobody waits for any more.
             if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
                 store.give_up(&queues, first, &taken).await;
@@ -193,7 +196,9 @@ impl Redis {
             // Nobody was told that it runs, so that its record does not change: no id.
             call.arg(token).arg(queues[*queue].as_str()).arg("");
         }
-        if let Err(cause) = self.connection.run::<()>(&call).await {
+        if let Err(cause) = self.connection.run::<()>(&call).await
+            && !cause.is_told()
+        {
             warn!("cannot give {} tasks back, the end of their lease will: {cause}", taken.len());
         }
     }
@@ -204,8 +209,7 @@ impl Redis {
 
     // One of them was revoked, or came back from a dead process.
     async fn any_known(&self, candidates: &[Candidate]) -> Result<bool> {
-        let ids: Vec<&str> =
-            candidates.iter().filter_map(|candidate| Some(candidate.message.as_ref().ok()?.id.as_str())).collect();
+        let ids: Vec<&str> = candidates.iter().map(|candidate| candidate.message.id.as_str()).collect();
         if ids.is_empty() {
             return Ok(false);
         }
@@ -220,30 +224,18 @@ impl Redis {
     async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Claimed>> {
         let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
-        for Candidate { token, queue, message } in &candidates {
-            call.arg(*token).arg(queue.as_str());
-            match message {
-                Ok(message) => {
-                    call.arg(message.id.as_str()).arg(due(message)).arg(expires(message));
-                    call.arg(Brief::of(message).to_text()).arg("")
-                }
-                Err(reason) => call.arg("").arg(0).arg(0).arg("").arg(reason.to_string()),
-            };
+        for Candidate { token, message } in &candidates {
+            call.arg(*token).arg(message.queue.as_str()).arg(message.id.as_str());
+            call.arg(due(message)).arg(expires(message)).arg(Brief::of(message).to_text());
         }
         let decisions: Vec<String> = self.connection.run(&call).await?;
         let mut deliveries = Vec::with_capacity(candidates.len());
-        for (candidate, decision) in candidates.into_iter().zip(decisions) {
-            let message = match candidate.message {
-                Ok(message) => message,
-                Err(reason) => {
-                    warn!(queue = %candidate.queue, "a message of queue `{}` cannot be read: {reason}", candidate.queue);
-                    continue;
-                }
-            };
-            let receipt = Receipt { id: message.id.clone(), token: candidate.token };
+        for (Candidate { token, message }, decision) in candidates.into_iter().zip(decisions) {
+            let receipt = Receipt { id: message.id.clone(), token };
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
-            let delivery = Delivery { message, receipt, redelivered, deaths, expired: decision == "expired" };
+            let expired = decision == "expired";
+            let delivery = Delivery { message, receipt, redelivered, deaths, expired, waited: None };
             match decision {
                 "start" | "again" | "expired" => deliveries.push((delivery, None)),
                 "revoked" => self.settle_revoked(delivery).await,
@@ -256,16 +248,22 @@ impl Redis {
     // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
     async fn settle_revoked(&self, delivery: Delivery) {
         let id = delivery.receipt.id.clone();
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await {
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await
+            && !cause.is_told()
+        {
             warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
         }
     }
 }
 
-fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> Vec<Candidate> {
-    let read = |(token, (queue, envelope)): (u64, (usize, Vec<u8>))| {
+fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> (Vec<Candidate>, Vec<Refused>) {
+    let (mut candidates, mut refused) = (Vec::with_capacity(taken.len()), Vec::new());
+    for (token, (queue, envelope)) in (first..).zip(taken) {
         let queue = queues[queue].clone();
-        Candidate { token, message: Message::from_wire(queue.clone(), &envelope), queue }
-    };
-    (first..).zip(taken).map(read).collect()
+        match Message::from_wire(queue.clone(), &envelope) {
+            Ok(message) => candidates.push(Candidate { token, message }),
+            Err(why) => refused.push(Refused::new(token, queue, envelope, why)),
+        }
+    }
+    (candidates, refused)
 }

@@ -193,7 +193,7 @@ impl Book {
                 match self.write(all).await {
                     Ok(()) => told = false,
                     Err(cause) => {
-                        if !std::mem::replace(&mut told, true) {
+                        if !cause.is_told() && !std::mem::replace(&mut told, true) {
                             warn!("cannot write down which tasks run, trying again: {cause}");
                         }
                         sleep(PAUSE).await;

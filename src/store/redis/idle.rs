@@ -50,6 +50,8 @@ pub struct Idle {
 struct Sleeper {
     connection: MultiplexedConnection,
     number: i64,
+    /// The shared connection of when it was made: with another one it may lead to another server.
+    line: u64,
     /// It has waited before, so it may have broken since without anyone noticing.
     used: bool,
 }
@@ -129,8 +131,13 @@ impl Idle {
     }
 
     async fn sleeper(&self) -> Result<Sleeper> {
-        if let Some(sleeper) = self.spare.lock().expect("no one panics while holding the spare ones").pop() {
-            return Ok(sleeper);
+        let line = self.connection.number();
+        {
+            let mut spare = self.spare.lock().expect("no one panics while holding the spare ones");
+            spare.retain(|sleeper| sleeper.line == line);
+            if let Some(sleeper) = spare.pop() {
+                return Ok(sleeper);
+            }
         }
         let mut connection = self.connection.blocking().await?;
         let mut ask = redis::cmd("CLIENT");
@@ -138,7 +145,7 @@ impl Idle {
         let number = timeout(PATIENCE, ask.query_async(&mut connection)).await;
         let number = number.map_err(|_| self.connection.silent())?;
         let number = number.map_err(|error| self.connection.explain(error))?;
-        Ok(Sleeper { connection, number, used: false })
+        Ok(Sleeper { connection, number, line, used: false })
     }
 
     fn keep(&self, ended: RedisResult<(Option<Sleeper>, Woken)>) -> Result<Woken> {

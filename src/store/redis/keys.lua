@@ -64,11 +64,13 @@ end
 
 local function is_held(token) return are_held({ token })[1] end
 
--- The id in an envelope, for the rare paths that have nothing but the envelope.
+-- The id in an envelope, for the rare paths that have nothing but the envelope. Protocol 1 has it in the body, and as
+-- every client of Celery also as the correlation's.
 local function id_in(envelope)
   local read, message = pcall(cjson.decode, envelope)
   if read and type(message) == 'table' and type(message.headers) == 'table' then
     local id = message.headers.id
+    if id == nil and type(message.properties) == 'table' then id = message.properties.correlation_id end
     if type(id) == 'string' then return id end
   end
 end

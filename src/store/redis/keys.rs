@@ -37,6 +37,11 @@ impl Keys {
         self.own("dead")
     }
 
+    /// Written for a moment to see whether Redis can be written.
+    pub fn probe(&self) -> String {
+        self.own("probe")
+    }
+
     /// Ids of tasks by the time they became known.
     pub fn history(&self) -> String {
         self.own("history")
@@ -118,6 +123,11 @@ impl Keys {
     /// What a worker says of itself.
     pub fn worker(&self, name: &str) -> String {
         self.own(format_args!("worker:{name}"))
+    }
+
+    /// Channel: kombu's, for remote control of everyone who works.
+    pub fn pidbox(&self, database: i64) -> String {
+        format!("{}/{database}.celery.pidbox", self.prefix)
     }
 
     /// A value that scripts share.

@@ -10,14 +10,20 @@
 //! is `Error::Away` soon, and the connections heal by themselves. A call that ended so may have been done: a push that
 //! is repeated may then meet its own ids, a settlement its own end.
 
+mod address;
 mod changes;
 mod claim;
 mod connection;
+mod dead;
+mod dialer;
+mod fault;
 mod hands;
 mod idle;
+mod keeper;
 mod keys;
 mod kv;
 mod operate;
+mod pidbox;
 mod queue;
 mod record;
 mod results;
@@ -30,6 +36,7 @@ mod sources;
 mod subscriber;
 mod ticks;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -37,7 +44,9 @@ use anyhow::anyhow;
 
 use crate::store::{Result, Settings, Stores};
 
+pub use address::is_url;
 use connection::Connection;
+pub use dialer::check;
 use hands::Hands;
 use idle::Idle;
 use settle::Settler;
@@ -58,13 +67,25 @@ struct Redis {
     turn: AtomicUsize,
 }
 
-/// Opens the store at `url`: `redis://[USER:PASSWORD@]HOST[:PORT]/DB`, or `unix://` and `redis+unix://` with a path.
+/// Whether `url` can be one of Redis, without reaching it.
 ///
 /// # Errors
-/// `Away` when Redis does not answer; another one when it is older than 6.2 or refuses us.
-pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
-    let connection = Connection::open(url, &settings.redis).await?;
-    check_version(&connection).await?;
+/// Says what is wrong with it, and how it is written.
+pub fn check_url(url: &str) -> anyhow::Result<()> {
+    address::Address::parse(url).map(drop)
+}
+
+/// Opens the store at `url`:
+///
+/// - `redis://[USER:PASSWORD@]HOST[:PORT]/DB`, and `rediss://…` by TLS;
+/// - `unix:///PATH?db=DB`, also as `redis+unix://…` and as kombu's `redis+socket:///PATH?virtual_host=DB`;
+/// - kombu's `sentinel://HOST[:PORT][;sentinel://HOST[:PORT]…]/DB`, with the name of the primary in the settings.
+///
+/// # Errors
+/// `Away` when Redis does not answer; another one when it is older than 6.2, is a cluster, or refuses us.
+pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores> {
+    let connection = Connection::open(url, folder, &settings.redis).await?;
+    check_server(&connection).await?;
     let process = uuid::Uuid::new_v4().simple().to_string();
     let store = Arc::new(Redis {
         idle: Idle::new(connection.clone(), process.clone()),
@@ -83,18 +104,24 @@ pub async fn open(url: &str, settings: Settings) -> Result<Stores> {
         ticks: store.clone(),
         kv: store.clone(),
         sources: store.clone(),
-        roster: store,
+        roster: store.clone(),
+        control: Some(store),
         exclusive: false,
         lock: None,
     })
 }
 
-async fn check_version(connection: &Connection) -> Result<()> {
+async fn check_server(connection: &Connection) -> Result<()> {
     let info: String = connection.ask(redis::cmd("INFO").arg("server")).await?;
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("0").trim();
+    let fact = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let refuse = |why: &str| Err(anyhow!("{}: {why}", connection.place()).into());
+    if fact("redis_mode") == Some("cluster") {
+        return refuse(fault::CLUSTER);
+    }
+    let version = fact("redis_version").unwrap_or("0");
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     if (numbers.next(), numbers.next()) < (Some(6), Some(2)) {
-        return Err(anyhow!("{} is version {version}; umbel needs Redis 6.2 or newer", connection.place()).into());
+        return refuse(&format!("is version {version}; umbel needs Redis 6.2 or newer"));
     }
     Ok(())
 }

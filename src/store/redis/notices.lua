@@ -12,7 +12,12 @@ end
 local function tell(id, meta, keep)
   if meta ~= '' then
     local name = meta_of(id)
-    redis.call('SETEX', name, keep, meta)
+    local before = redis.call('SET', name, meta, 'EX', keep, 'GET')
+    if before and before:find('^{"status": ?"SUCCESS"') then
+      -- As with Celery, a task that has succeeded has, whatever a later delivery of it comes to.
+      redis.call('SET', name, before, 'EX', keep)
+      meta = before
+    end
     redis.call('PUBLISH', name, meta)
   else
     redis.call('PUBLISH', changed_of(id), '')

@@ -1,31 +1,63 @@
--- Removes up to `most` messages that wait in a queue. ARGV: queue, most. Returns how many; called until it is 0.
+-- Revokes up to `most` messages that wait in a queue.
+-- ARGV: queue, most, attempt (JSON), Celery's result up to whose it is, how long results are kept (s), how many ended
+-- runs are kept.
+-- Returns how many; called until it is 0.
 
-local queue, most = ARGV[1], tonumber(ARGV[2])
-local removed = 0
+local queue, most, attempt, meta = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local keep, history = tonumber(ARGV[5]), tonumber(ARGV[6])
+local removed, over = 0, {}
 
-local function drop(id)
-  if id and not is_final(redis.call('HGET', run_of(id), 'state')) then
-    redis.call('DEL', run_of(id))
-    redis.call('ZREM', HISTORY, id)
-    redis.call('HDEL', REDELIVERED, id)
-    changed(id)
+-- `"name":"value",` of JSON; nothing where there is no such text.
+local function part(name, value)
+  return type(value) == 'string' and '"' .. name .. '":' .. cjson.encode(value) .. ',' or ''
+end
+
+-- What a claim would have written down of a message from outside, as far as its headers say; see `record.rs`.
+local function brief_of(headers, properties)
+  local priority = type(properties) == 'table' and tonumber(properties.priority) or 0
+  return '{' .. part('task', headers.task) .. part('parent_id', headers.parent_id) .. part('root_id', headers.root_id)
+    .. part('group_id', headers.group) .. ('"priority":%d}'):format(math.max(0, math.min(9, priority)))
+end
+
+local function drop(envelope)
+  removed = removed + 1
+  local id = id_in(envelope)
+  local state = id and redis.call('HGET', run_of(id), 'state')
+  -- A second message of a task that runs or has ended says nothing of that one.
+  if not id or state == 'STARTED' or is_final(state) then return end
+
+  local message = cjson.decode(envelope)
+  local headers = message.headers
+  if redis.call('HEXISTS', run_of(id), 'brief') == 0 then
+    if type(headers.task) ~= 'string' then return end
+    redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief_of(headers, message.properties))
+    redis.call('ZADD', HISTORY, now_us + removed, id)
   end
+  redis.call('HSET', run_of(id), 'state', 'REVOKED', 'attempt', attempt)
+  redis.call('HDEL', REDELIVERED, id)
+  redis.call('ZREM', REVOKED, id)
+  over[#over + 1] = now_text
+  over[#over + 1] = id
+  local whose = part('group_id', headers.group) .. part('parent_id', headers.parent_id)
+    .. '"task_id":' .. cjson.encode(id) .. '}'
+  tell(id, headers.ignore_result == true and '' or meta .. whose, keep)
 end
 
 for _, step in ipairs(STEPS) do
   local envelopes = removed < most and redis.call('RPOP', list_of(queue, step), most - removed)
-  for _, envelope in ipairs(envelopes or {}) do
-    drop(id_in(envelope))
-    removed = removed + 1
-  end
+  for _, envelope in ipairs(envelopes or {}) do drop(envelope) end
 end
 if removed < most then
   for _, id in ipairs(redis.call('ZRANGE', due_of(queue), 0, most - removed - 1)) do
+    local kept = redis.call('HGET', delayed_of(queue), id)
     redis.call('ZREM', due_of(queue), id)
     redis.call('HDEL', delayed_of(queue), id)
-    drop(id)
-    removed = removed + 1
+    drop(kept and kept:sub(2) or '')
   end
   index_due(queue)
+end
+if #over > 0 then
+  in_parts('ZADD', ENDED, over)
+  drop_oldest(history, #over / 2)
 end
 return removed

@@ -9,14 +9,15 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use crate::store::{
-    DEATHS, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked, SUSPECTED_FOR,
-    Settled, Settlement, Tick, poisoned, recovered, worker_lost,
+    DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
+    SUSPECTED_FOR, Settled, Settlement, Tick, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
 use super::Redis;
 use super::connection::PATIENCE;
 use super::record::Ended;
+use super::results;
 use super::settle::new_message;
 
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
@@ -31,6 +32,9 @@ type Orphan = (u64, String, Vec<u8>, String);
 /// The tokens that were lost, what is to be settled, and how many messages are handed out again.
 type Swept = (Vec<u64>, Vec<Orphan>, u64);
 
+/// How often a task that is being revoked is looked for while the store says that it is there.
+const LOOKS: u32 = 3;
+
 const POISONED: &str = "poisoned";
 
 impl Redis {
@@ -41,9 +45,11 @@ impl Redis {
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
         let id = message.id.clone();
         let receipt = Receipt { id: id.clone(), token };
-        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false };
+        let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false, waited: None };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await {
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await
+            && !cause.is_told()
+        {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
         }
     }
@@ -143,15 +149,27 @@ impl Queue for Arc<Redis> {
 
     async fn revoke(&self, id: &TaskId, terminate: bool) -> Result<Revoked> {
         self.hands.write_of(id).await?;
-        let now = Utc::now();
-        let told = self.record(id).await?.and_then(|record| record.revocation(id, now));
-        let mut call = self.connection.scripts().revoke.prepare_invoke();
-        call.arg(id.as_str())
-            .arg(u8::from(terminate))
-            .arg(to_json(&Ended::of_revocation(now)).get())
-            .arg(told.unwrap_or_default())
-            .arg(self.settings.keep.as_secs().max(1));
-        let came_of_it: String = self.connection.run(&call).await?;
+        let mut looks = 0;
+        let came_of_it = loop {
+            let now = Utc::now();
+            let record = self.record(id).await?;
+            looks += 1;
+            // What a newer version writes cannot be read however often it is looked at.
+            let known = record.is_some() || looks == LOOKS;
+            let told = record.and_then(|record| record.revocation(id, now));
+            let mut call = self.connection.scripts().revoke.prepare_invoke();
+            call.arg(id.as_str())
+                .arg(u8::from(terminate))
+                .arg(to_json(&Ended::of_revocation("revoked", now)).get())
+                .arg(told.unwrap_or_default())
+                .arg(self.settings.keep.as_secs().max(1))
+                .arg(u8::from(known));
+            let came_of_it: String = self.connection.run(&call).await?;
+            // Another process claimed it since it was looked for: now there is more to tell.
+            if came_of_it != "again" {
+                break came_of_it;
+            }
+        };
         Ok(match came_of_it.as_str() {
             "before" => Revoked::BeforeStart,
             "running" => Revoked::WhileRunning,
@@ -186,10 +204,15 @@ impl Queue for Arc<Redis> {
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         let mut total = 0;
         loop {
-            let removed: u64 = self
-                .connection
-                .run(self.connection.scripts().purge.prepare_invoke().arg(queue.as_str()).arg(PURGED))
-                .await?;
+            let now = Utc::now();
+            let mut call = self.connection.scripts().purge.prepare_invoke();
+            call.arg(queue.as_str())
+                .arg(PURGED)
+                .arg(to_json(&Ended::of_revocation("purged", now)).get())
+                .arg(results::of_purge(now))
+                .arg(self.settings.keep.as_secs().max(1))
+                .arg(self.settings.history);
+            let removed: u64 = self.connection.run(&call).await?;
             total += removed;
             if removed == 0 {
                 return Ok(total);
@@ -213,8 +236,12 @@ impl Queue for Arc<Redis> {
         self.connection.ask(redis::cmd("LLEN").arg(self.connection.keys().dead())).await
     }
 
+    async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        self.letters(most).await
+    }
+
     async fn ping(&self) -> Result<()> {
-        self.connection.ask(&redis::cmd("PING")).await
+        self.connection.probe().await
     }
 }
 

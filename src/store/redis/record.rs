@@ -8,7 +8,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Ending, Settlement};
-use crate::task::{Failure, Json, Message, Progress, QueueName, Run, State, TaskId, Timestamp, to_json};
+use crate::task::{Failure, Json, Known, Message, Progress, QueueName, Run, State, TaskId, Timestamp, to_json};
 
 use super::results::{self, Meta, Subject};
 
@@ -53,6 +53,22 @@ impl Brief {
         }
     }
 
+    /// What can be said of a message that cannot be run.
+    pub fn of_known(known: &Known) -> Self {
+        Self {
+            task: known.task.clone().unwrap_or_else(|| "unknown".to_owned()),
+            priority: 0,
+            retries: 0,
+            eta: None,
+            args: None,
+            kwargs: None,
+            parent_id: known.parent_id.clone(),
+            root_id: None,
+            group_id: known.group_id.clone(),
+            ignore_result: known.ignore_result,
+        }
+    }
+
     pub fn to_text(&self) -> String {
         to_json(self).get().to_owned()
     }
@@ -92,8 +108,13 @@ impl Ended {
         }
     }
 
-    pub fn of_revocation(now: Timestamp) -> Self {
-        Self { finished_at: Some(now), error: Some(results::revocation("revoked")), ..Self::default() }
+    pub fn of_refusal(why: Failure, now: Timestamp) -> Self {
+        Self { finished_at: Some(now), error: Some(why), ..Self::default() }
+    }
+
+    /// Of a task that did not start, for this reason.
+    pub fn of_revocation(reason: &str, now: Timestamp) -> Self {
+        Self::of_refusal(results::revocation(reason), now)
     }
 }
 
@@ -137,9 +158,11 @@ impl Record {
 
     /// The run, with what Celery's result key says where that is newer.
     pub fn run(self, id: &TaskId, meta: Option<&[u8]>) -> Option<Run> {
+        // Of what one of us has claimed, the record knows best.
+        let ours = self.text("token").is_some();
         let mut run = self.own_run(id)?;
         if let Some(meta) = meta.and_then(results::read) {
-            complete(&mut run, meta);
+            complete(&mut run, meta, ours);
         }
         Some(run)
     }
@@ -168,7 +191,8 @@ impl Record {
             task: self.brief.task,
             args: self.brief.args,
             kwargs: self.brief.kwargs,
-            parent_id: self.brief.parent_id,
+            // On Celery's wire a retry is its own parent.
+            parent_id: self.brief.parent_id.filter(|parent| parent != id),
             root_id: self.brief.root_id,
         })
     }
@@ -180,7 +204,7 @@ impl Record {
     }
 }
 
-fn complete(run: &mut Run, meta: Meta) {
+fn complete(run: &mut Run, meta: Meta, ours: bool) {
     if run.state == State::Success && meta.state == State::Success {
         run.result = meta.result;
     } else if !run.state.is_final() && meta.state.is_final() {
@@ -192,5 +216,8 @@ fn complete(run: &mut Run, meta: Meta) {
             progress: None,
             ..run.clone()
         };
+    } else if !run.state.is_final() && !ours {
+        // A worker of another kind has it.
+        *run = Run { state: meta.state, error: meta.error, progress: meta.progress, ..run.clone() };
     }
 }

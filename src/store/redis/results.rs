@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::store::{Ending, Settlement};
-use crate::task::{Failure, Json, Message, State, TaskId, Timestamp, to_json};
+use crate::store::{Ending, Settlement, Shown};
+use crate::task::{Failure, Json, Message, Progress, State, TaskId, Timestamp, to_json};
 
 /// What Celery says of a task.
 pub struct Meta {
@@ -16,6 +16,8 @@ pub struct Meta {
     /// Of a task that succeeded.
     pub result: Option<Json>,
     pub error: Option<Failure>,
+    /// Of a task that runs, and tells how far it is in the words that are usual with Celery.
+    pub progress: Option<Progress>,
     pub done_at: Option<Timestamp>,
 }
 
@@ -50,7 +52,7 @@ pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Option<String> 
     Some(match ending {
         Ending::Success { result } => {
             let null = || to_json(&());
-            of(subject, State::Success, result.clone().unwrap_or_else(null), None, &children, Some(done_at))
+            of(subject, State::Success.as_str(), result.clone().unwrap_or_else(null), None, &children, Some(done_at))
         }
         Ending::Failure(failure) => of_failure(subject, State::Failure, failure, &children, Some(done_at)),
         Ending::Revoked { reason } => {
@@ -69,6 +71,42 @@ pub fn of_revocation(subject: Subject<'_>, now: Timestamp) -> String {
     of_failure(subject, State::Revoked, &revocation("revoked"), &[], Some(now))
 }
 
+/// The same for one that was purged, up to whose result it is: `purge.lua` goes on with the group, the parent and the
+/// id of each.
+pub fn of_purge(now: Timestamp) -> String {
+    let anybody = TaskId::random();
+    let subject = Subject { id: &anybody, parent_id: None, group_id: None };
+    let mut meta = of_failure(subject, State::Revoked, &revocation("purged"), &[], Some(now));
+    meta.truncate(meta.rfind("\"task_id\"").expect("a result says whose it is"));
+    meta
+}
+
+/// What Celery's own worker would write while the task runs: for `track_started`, and by `update_state` with the fields
+/// that its documentation and celery-progress use.
+pub fn of_running(message: &Message, shown: &Shown) -> String {
+    let (state, result) = match shown {
+        Shown::Started { pid, worker } => ("STARTED", json!({"pid": pid, "hostname": worker})),
+        Shown::Progress(Progress { done, total, note: None }) => {
+            ("PROGRESS", json!({"current": number(*done), "total": number(*total)}))
+        }
+        Shown::Progress(Progress { done, total, note }) => {
+            ("PROGRESS", json!({"current": number(*done), "total": number(*total), "description": note}))
+        }
+    };
+    of(message.into(), state, to_json(&result), None, &[], None)
+}
+
+// Whole ones as integers, as their sender wrote them.
+fn number(number: f64) -> Value {
+    let whole = number as i64;
+    if whole as f64 == number { json!(whole) } else { json!(number) }
+}
+
+/// What Celery is told of a message that cannot be run.
+pub fn of_refusal(subject: Subject<'_>, failure: &Failure, now: Timestamp) -> String {
+    of_failure(subject, State::Failure, failure, &[], Some(now))
+}
+
 fn of_failure(
     subject: Subject<'_>,
     state: State,
@@ -76,14 +114,18 @@ fn of_failure(
     children: &[TaskId],
     done_at: Option<Timestamp>,
 ) -> String {
-    let arguments: &[&str] = if failure.exc_message.is_empty() { &[] } else { &[&failure.exc_message] };
+    let arguments = match &failure.arguments {
+        Some(arguments) => json!(arguments),
+        None if failure.exc_message.is_empty() => json!([]),
+        None => json!([failure.exc_message]),
+    };
     let exception = json!({"exc_type": failure.exc_type, "exc_message": arguments, "exc_module": failure.exc_module});
-    of(subject, state, to_json(&exception), failure.traceback.as_deref(), children, done_at)
+    of(subject, state.as_str(), to_json(&exception), failure.traceback.as_deref(), children, done_at)
 }
 
 fn of(
     subject: Subject<'_>,
-    state: State,
+    status: &str,
     result: Json,
     traceback: Option<&str>,
     children: &[TaskId],
@@ -103,7 +145,7 @@ fn of(
         task_id: &'a TaskId,
     }
     let meta = MetaOut {
-        status: state.as_str(),
+        status,
         result,
         traceback,
         children: children.iter().map(|child| json!([[child, null], null])).collect(),
@@ -115,7 +157,11 @@ fn of(
     to_json(&meta).get().to_owned()
 }
 
-/// Reads what anybody's worker wrote; `None` when it is no such JSON or has a state of its own (`PROGRESS`).
+/// States of Celery's that say nothing about the task itself, or nothing new.
+const SILENT: [&str; 4] = ["PENDING", "RECEIVED", "REJECTED", "IGNORED"];
+
+/// Reads what anybody's worker wrote. A state of somebody's own (`PROGRESS`) is that of a task that runs. `None` when it
+/// is no such JSON or says nothing of the task.
 pub fn read(meta: &[u8]) -> Option<Meta> {
     #[derive(Deserialize)]
     struct MetaIn<'a> {
@@ -136,9 +182,16 @@ pub fn read(meta: &[u8]) -> Option<Meta> {
         exc_module: Option<String>,
     }
     let meta: MetaIn = serde_json::from_slice(meta).ok()?;
-    let state = State::parse(&meta.status)?;
-    if state == State::Success {
-        return Some(Meta { state, result: meta.result.map(ToOwned::to_owned), error: None, done_at: meta.date_done });
+    let state = match State::parse(&meta.status) {
+        Some(state) => state,
+        None if SILENT.contains(&meta.status.as_str()) => return None,
+        None => State::Started,
+    };
+    let empty = Meta { state, result: None, error: None, progress: None, done_at: meta.date_done };
+    match state {
+        State::Success => return Some(Meta { result: meta.result.map(ToOwned::to_owned), ..empty }),
+        State::Started => return Some(Meta { progress: meta.result.and_then(progress), ..empty }),
+        _ => {}
     }
     let exception: Option<Exception> = meta.result.and_then(|result| serde_json::from_str(result.get()).ok());
     let error = exception.map(|exception| Failure {
@@ -149,7 +202,19 @@ pub fn read(meta: &[u8]) -> Option<Meta> {
             words(&exception.exc_message),
         )
     });
-    Some(Meta { state, result: None, error, done_at: meta.date_done })
+    Some(Meta { error, ..empty })
+}
+
+fn progress(meta: &RawValue) -> Option<Progress> {
+    #[derive(Deserialize)]
+    struct ProgressIn {
+        current: f64,
+        total: f64,
+        #[serde(default)]
+        description: Option<String>,
+    }
+    let ProgressIn { current, total, description } = serde_json::from_str(meta.get()).ok()?;
+    Some(Progress { done: current, total, note: description.filter(|note| !note.is_empty()) })
 }
 
 // An exception's arguments as people read them.
@@ -192,6 +257,7 @@ mod tests {
                 redelivered: false,
                 deaths: 0,
                 expired: false,
+                waited: None,
             },
             ending,
             attempt: Attempt {
@@ -262,6 +328,35 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_is_celerys() {
+        let message = |theirs: &Value| {
+            let id = theirs["task_id"].as_str().and_then(|id| TaskId::parse(id).ok());
+            NewMessage { id, ..NewMessage::default() }.build()
+        };
+        let started = &captured("wrk-22-track_started")[0];
+        let progress = captured("wrk-23-progress");
+        let shown = Shown::Started { pid: 1491, worker: "w1@demo".to_owned() };
+
+        assert_eq!(of_running(&message(started), &shown), to_json(started).get());
+        for (done, theirs) in (1..=3).zip(&progress) {
+            let shown = Progress { done: done.into(), total: 3.0, note: None };
+            assert_eq!(of_running(&message(theirs), &Shown::Progress(shown.clone())), to_json(theirs).get());
+            assert_eq!(read(theirs.to_string().as_bytes()).unwrap().progress, Some(shown));
+        }
+    }
+
+    #[test]
+    fn an_exception_of_several_arguments_is_celerys() {
+        let theirs = &captured("wrk-04-failure-custom-exception")[0];
+        let arguments = theirs["result"]["exc_message"].as_array().cloned();
+
+        let read = failure_of(theirs);
+
+        assert_eq!(read.exc_message, "a, 1, {\"k\":\"v\"}");
+        check(theirs, Ending::Failure(Failure { arguments, ..read }), &[]);
+    }
+
+    #[test]
     fn an_ignored_result_is_not_written() {
         let message = NewMessage::default().build();
         let settlement = Settlement {
@@ -271,6 +366,7 @@ mod tests {
                 redelivered: false,
                 deaths: 0,
                 expired: false,
+                waited: None,
             },
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },
@@ -281,8 +377,17 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_somebodys_own_is_left_alone() {
-        assert!(read(br#"{"status":"PROGRESS","result":{"current":1},"task_id":"i"}"#).is_none());
+    fn a_state_of_somebodys_own_is_that_of_a_task_that_runs() {
+        let meta =
+            |status, result| read(json!({"status": status, "result": result, "task_id": "i"}).to_string().as_bytes());
+
+        for result in [json!({"current": 1}), json!("half"), json!(null)] {
+            let meta = meta("HALFWAY", result).unwrap();
+            assert_eq!((meta.state, meta.progress), (State::Started, None));
+        }
+        let noted = meta("PROGRESS", json!({"current": 1.5, "total": 3, "description": "reading"})).unwrap();
+        assert_eq!(noted.progress, Some(Progress { done: 1.5, total: 3.0, note: Some("reading".to_owned()) }));
+        assert!(meta("PENDING", json!(null)).is_none());
         assert!(read(b"not json").is_none());
     }
 }

@@ -1,6 +1,8 @@
 -- Takes care that a task does not start any more.
--- ARGV: id, '1' to stop a running one, attempt (JSON), Celery's result ('' when nothing is published), keep (s).
--- Returns 'unknown', 'before', 'running', or the state in which it had ended.
+-- ARGV: id, '1' to stop a running one, attempt (JSON), Celery's result ('' when nothing is published), keep (s), '1'
+-- when the caller knows the task.
+-- Returns 'unknown', 'before', 'running', or the state in which it had ended; 'again' when nothing was done, because the
+-- task is known and the caller has yet to learn of it.
 
 -- How many revocations are remembered. The oldest is forgotten for one more, and its task may start.
 local MOST = 100000
@@ -9,10 +11,11 @@ local MOST_TERMINATED = 1000
 
 local id, terminate, attempt, meta, keep = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], tonumber(ARGV[5])
 local run = run_of(id)
-local known = redis.call('HMGET', run, 'state', 'queue')
+local known = redis.call('HMGET', run, 'state', 'queue', 'brief')
 local state, queue = known[1], known[2]
 
 if state and is_final(state) then return state end
+if known[3] and ARGV[6] == '0' then return 'again' end
 redis.call('ZADD', REVOKED, now, id)
 redis.call('ZREMRANGEBYRANK', REVOKED, 0, -1 - MOST)
 if terminate and (not state or state == 'STARTED') then

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::{Receipt, Result, Results};
-use crate::task::{Progress, Run, TaskId, to_json};
+use crate::store::{Receipt, Result, Results, Shown};
+use crate::task::{Message, Progress, Run, TaskId, to_json};
 
 use super::Redis;
 use super::record::Record;
+use super::results;
 
 impl Redis {
     /// The record of one task; `None` when it is unknown.
@@ -57,6 +58,13 @@ impl Results for Redis {
         self.hands.write_of(&receipt.id).await?;
         let mut call = self.connection.scripts().progress.prepare_invoke();
         call.arg(receipt.id.as_str()).arg(receipt.token).arg(to_json(&progress).get());
+        self.connection.run(&call).await
+    }
+
+    async fn show(&self, receipt: &Receipt, message: &Message, shown: Shown) -> Result<()> {
+        let mut call = self.connection.scripts().show.prepare_invoke();
+        call.arg(receipt.id.as_str()).arg(receipt.token).arg(results::of_running(message, &shown));
+        call.arg(self.settings.keep.as_secs().max(1));
         self.connection.run(&call).await
     }
 

@@ -36,6 +36,7 @@ scripts! {
     push = "push.lua";
     claim = "claim.lua";
     admit = "admit.lua";
+    dead = "dead.lua";
     settle = "settle.lua";
     acknowledge = "acknowledge.lua";
     mark = "mark.lua";
@@ -46,12 +47,14 @@ scripts! {
     queues = "queues.lua";
     forget = "forget.lua";
     progress = "progress.lua";
+    show = "show.lua";
     watch = "watch.lua";
     keep_sources = "keep_sources.lua";
     announce = "announce.lua";
     workers = "workers.lua";
     watermarks = "watermarks.lua";
     delete_expected = "delete_expected.lua";
+    reply = "reply.lua";
 }
 
 /// `text` as a string of Lua, whatever it holds.

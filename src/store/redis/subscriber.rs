@@ -13,7 +13,7 @@ use redis::aio::PubSubSink;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::debug;
 
 use crate::store::{Error, Result};
 use crate::task::TaskId;
@@ -22,6 +22,8 @@ use super::connection::{Connection, PATIENCE};
 
 /// How many ids of tasks to stop a slow reader may be behind before it misses some.
 const TERMINATIONS: usize = 1024;
+/// How long nothing may be heard before Redis is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(2);
 /// The pause between attempts to connect again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -208,9 +210,14 @@ async fn subscribe_always(connection: &Connection) -> Result<Ears> {
 async fn keep_listening(connection: Connection, first: Ears, table: Arc<Table>) {
     let mut ears = Some(first);
     loop {
+        let number = connection.number();
         if let Some(ears) = ears.take() {
-            listen_until_lost(ears, &table).await;
-            warn!("the connection for notices from {} was lost", connection.place());
+            tokio::select! {
+                () = listen_until_lost(ears, &table) => connection.notices_lost(),
+                // To another server, perhaps.
+                () = connection.renewed(number) => {}
+            }
+            debug!("the connection for notices from {} is made again", connection.place());
             table.connection_lost();
         }
         match subscribe_always(&connection).await {
@@ -219,9 +226,9 @@ async fn keep_listening(connection: Connection, first: Ears, table: Arc<Table>) 
                 let look = redis::cmd("ZRANGE").arg(&table.terminate).arg(0).arg(-1).to_owned();
                 let Ok(ids) = connection.ask::<Vec<Vec<u8>>>(&look).await else { continue };
                 ids.iter().for_each(|id| table.tell_termination(id));
-                info!("notices from {} are heard again", connection.place());
                 ears = Some(new);
             }
+            // That Redis is away is told by who keeps the connection.
             Err(_) => sleep(PAUSE).await,
         }
     }
@@ -250,6 +257,12 @@ async fn listen_until_lost((mut sink, mut stream): Ears, table: &Table) {
                 Some(message) => table.hear(&message),
                 None => return,
             },
+            // A network that swallows everything looks like a quiet one.
+            () = sleep(QUIET) => {
+                if !matches!(timeout(PATIENCE, sink.ping::<redis::Value>()).await, Ok(Ok(_))) {
+                    return;
+                }
+            }
         }
     }
 }

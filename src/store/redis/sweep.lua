@@ -16,7 +16,7 @@ local suspected_for, most_deaths = tonumber(ARGV[4]), tonumber(ARGV[5])
 -- that was set, forth or back, is such a gap too.
 local swept = tonumber(redis.call('GET', SWEPT) or now)
 local gap = now - swept
-if math.abs(gap) > math.max(5000, lease * 2 / 3) then
+if math.abs(gap) > math.max(5000, lease / 2) then
   for _, token in ipairs(redis.call('ZRANGE', LEASE, 0, -1)) do redis.call('ZINCRBY', LEASE, gap, token) end
   for _, member in ipairs(redis.call('ZRANGE', INBOXES, 0, -1)) do redis.call('ZINCRBY', INBOXES, gap, member) end
 end

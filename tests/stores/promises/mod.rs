@@ -6,6 +6,7 @@ pub mod death;
 pub mod due;
 pub mod history;
 pub mod pausing;
+pub mod purging;
 pub mod queue;
 pub mod results;
 pub mod revoking;

@@ -66,7 +66,7 @@ pub async fn a_revoked_attempt_is_kept_with_its_reason<P: Place>() {
 
 pub async fn a_retry_waits_and_comes_back_counted<P: Place>() {
     let place: P = open().await;
-    push(place.stores(), messages(&["m1"])).await;
+    push(place.stores(), vec![NewMessage { parent_id: Some(id("sender")), ..draft("m1") }.build()]).await;
     let first = claim_one(place.stores()).await;
     let due = (Utc::now() + Duration::from_millis(500)).trunc_subsecs(3);
     let why = Failure::builtin("ValueError", "later");
@@ -77,6 +77,7 @@ pub async fn a_retry_waits_and_comes_back_counted<P: Place>() {
     let waiting = load(place.stores(), "m1").await;
     assert_eq!((waiting.state, waiting.retries, waiting.eta), (State::Retry, 1, Some(due)));
     assert_eq!(waiting.error, Some(why));
+    assert_eq!(waiting.parent_id, Some(id("sender")), "it is not its own parent");
     let again = claim_one(place.stores()).await;
     assert!(Utc::now() >= due);
     assert_eq!((again.message.id, again.message.retries), (id("m1"), 1));

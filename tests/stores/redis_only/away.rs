@@ -34,26 +34,6 @@ async fn assert_all_away(stores: &Stores) {
     }
 }
 
-async fn assert_whole(stores: &Stores, name: &str) {
-    let (run, ()) = tokio::join!(ended(stores, name), async {
-        push(stores, messages(&[name])).await;
-        let delivery = claim_one(stores).await;
-        assert_eq!(settle(stores, &delivery, five()).await, Settled::Stored);
-    });
-    assert_eq!(run.state, State::Success);
-}
-
-async fn answers_again(stores: &Stores) {
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = stores.queue.ping().await {
-        assert!(Instant::now() < end, "{error}");
-    }
-    // The notices have a connection of their own.
-    while let Err(error) = stores.results.wait(&id("nobody"), Duration::ZERO).await {
-        assert!(Instant::now() < end, "{error}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_gone_is_away_until_it_is_back() {
     let (mut server, stores, _) = open().await;
@@ -78,6 +58,39 @@ async fn a_redis_that_stands_still_is_away_until_it_goes_on() {
     server.signal("CONT");
 
     answers_again(&stores).await;
+    assert_whole(&stores, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_has_on_its_disk_is_there_after_a_restart() {
+    let mut server = RedisServer::durable();
+    let stores = connect(&server).await;
+    push(&stores, messages(&["m1", "m2"])).await;
+    let delivery = claim_one(&stores).await;
+
+    server.kill();
+    is_away_because(&stores, "nothing listens there").await;
+    server.start_again();
+    answers_again(&stores).await;
+
+    assert!(stores.queue.keep_alive().await.unwrap().is_empty(), "the lease is kept");
+    assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
+    assert_eq!(claim_one(&stores).await.receipt.id, id("m2"));
+    assert_nothing_comes(&stores).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_from_before_redis_forgot_everything_is_lost() {
+    let (mut server, stores, _) = open().await;
+    push(&stores, messages(&["m1"])).await;
+    let delivery = claim_one(&stores).await;
+
+    server.kill();
+    goes_away(&stores).await;
+    server.start_again();
+    answers_again(&stores).await;
+
+    assert_eq!(settle(&stores, &delivery, five()).await, Settled::LeaseLost);
     assert_whole(&stores, "after").await;
 }
 

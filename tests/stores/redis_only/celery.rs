@@ -42,6 +42,46 @@ async fn what_we_send_lies_where_celerys_workers_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_celery_sent_and_is_purged_is_told_in_its_words() {
+    let (server, stores, mut raw) = open().await;
+    let mut envelope = captured("pub-01-send_task");
+    envelope["headers"]["parent_id"] = json!("parent \"1\"");
+    let name = envelope["headers"]["id"].as_str().unwrap().to_owned();
+    let mut silent = captured("pub-01-send_task");
+    silent["headers"]["id"] = json!("silent");
+    silent["headers"]["ignore_result"] = json!(true);
+    let key = format!("celery-task-meta-{name}");
+    let mut ears = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut ears = ears.as_pubsub();
+    ears.subscribe(&key).unwrap();
+    for sent in [envelope.to_string(), silent.to_string(), "no message".to_owned()] {
+        lpush(&mut raw, "celery", sent);
+    }
+
+    assert_eq!(stores.queue.purge(&celery_queue()).await.unwrap(), 3);
+
+    let saved: String = raw.get(&key).unwrap();
+    assert_eq!(ears.get_message().unwrap().get_payload::<String>().unwrap(), saved);
+    let mut saved: Value = serde_json::from_str(&saved).unwrap();
+    assert!(saved["date_done"].is_string());
+    saved["date_done"] = Value::Null;
+    let error = json!({"exc_type": "TaskRevokedError", "exc_message": ["purged"], "exc_module": "celery.exceptions"});
+    let expected = json!({
+        "status": "REVOKED", "result": error, "traceback": null, "children": [], "date_done": null,
+        "parent_id": "parent \"1\"", "task_id": name,
+    });
+    assert_eq!(saved, expected);
+    let run = load(&stores, &name).await;
+    assert_eq!(
+        (run.state, run.task.as_str(), run.error.unwrap().exc_message.as_str()),
+        (State::Revoked, "tasks.add", "purged")
+    );
+    assert_eq!(load(&stores, "silent").await.state, State::Revoked);
+    let left: Vec<String> = raw.keys("celery*").unwrap();
+    assert_eq!(left, [key]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_celerys_worker_ended_is_known() {
     let (_server, stores, mut raw) = open().await;
     push(&stores, messages(&["m1"])).await;
@@ -79,25 +119,6 @@ async fn an_eta_of_celery_waits_in_the_store() {
     let delivery = claim_one(&stores).await;
     assert!(Utc::now() >= due);
     assert_eq!((delivery.message.retries, delivery.redelivered), (0, false));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_goes_to_the_dead_letters() {
-    let (_server, stores, mut raw) = open().await;
-    lpush(&mut raw, "celery", "no message");
-    lpush(&mut raw, "celery", captured("pub-26-protocol1"));
-    let _: u64 = raw.lpush("celery", &b"\xff\xfe"[..]).unwrap();
-    push(&stores, messages(&["m1"])).await;
-
-    assert_eq!(ids(&claim(&stores, 10).await), ["m1"]);
-
-    assert_eq!(stores.queue.dead_letters().await.unwrap(), 3);
-    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().claimed, 1);
-    let letters: Vec<Vec<u8>> = raw.lrange("umbel:dead", 0, -1).unwrap();
-    let first: Value = serde_json::from_slice(&letters[2]).unwrap();
-    assert_eq!((&first["envelope"], &first["queue"]), (&json!("no message"), &json!("celery")));
-    assert!(first["reason"].as_str().unwrap().contains("kombu's JSON"), "{first}");
-    assert_nothing_comes(&stores).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,15 @@
 
 mod away;
 mod celery;
+mod doors;
+mod hostile;
 mod idle;
 mod leases;
 mod marks;
+mod network;
+mod refusing;
+mod sentinel;
+mod states;
 mod traces;
 
 use std::time::{Duration, Instant};
@@ -12,23 +18,81 @@ use std::time::{Duration, Instant};
 use ::redis::{Commands, Connection};
 use chrono::Utc;
 use serde_json::{Value, json};
-use umbel::store::{Error, Settings, Settled, Stores};
+use umbel::store::{Ending, Error, Settings, Settled, Stores};
 use umbel::task::{State, to_json};
 
 use crate::place::{
     PATIENCE, assert_nothing_comes, celery, claim, claim_one, ended, five, id, ids, load, message, messages, push,
-    settle, state,
+    settle, settlement, state,
 };
 use crate::redis_server::RedisServer;
 
 async fn connect(server: &RedisServer) -> Stores {
-    umbel::store::open(&server.url(), std::path::Path::new("."), Settings::default()).await.unwrap()
+    reach(&server.url()).await
+}
+
+async fn reach(url: &str) -> Stores {
+    umbel::store::open(url, std::path::Path::new("."), Settings::default()).await.unwrap()
+}
+
+async fn refusal(url: &str, settings: Settings) -> String {
+    let refused = umbel::store::open(url, std::path::Path::new("."), settings).await;
+    refused.err().expect("it is refused").to_string()
+}
+
+fn raw(server: &RedisServer) -> Connection {
+    ::redis::Client::open(server.url()).unwrap().get_connection().unwrap()
+}
+
+async fn assert_whole(stores: &Stores, name: &str) {
+    let (run, ()) = tokio::join!(ended(stores, name), async {
+        push(stores, messages(&[name])).await;
+        let delivery = claim_one(stores).await;
+        assert_eq!(settle(stores, &delivery, five()).await, Settled::Stored);
+    });
+    assert_eq!(run.state, State::Success);
+}
+
+// Until the store says so of itself; what it says.
+async fn goes_away(stores: &Stores) -> String {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match stores.queue.ping().await {
+            Err(error @ (Error::Away { .. } | Error::Full { .. })) => return error.to_string(),
+            Err(error) => panic!("{error}"),
+            Ok(()) => assert!(Instant::now() < end, "it is there still"),
+        }
+    }
+}
+
+// Until the reason is this one.
+async fn is_away_because(stores: &Stores, why: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let said = goes_away(stores).await;
+        if said.contains(why) {
+            return;
+        }
+        assert!(Instant::now() < end, "{said}");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn answers_again(stores: &Stores) {
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = stores.queue.ping().await {
+        assert!(Instant::now() < end, "{error}");
+        tokio::task::yield_now().await;
+    }
+    // The notices have a connection of their own.
+    while let Err(error) = stores.results.wait(&id("nobody"), Duration::ZERO).await {
+        assert!(Instant::now() < end, "{error}");
+    }
 }
 
 async fn open() -> (RedisServer, Stores, Connection) {
     let server = RedisServer::start();
-    let raw = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-    let stores = connect(&server).await;
+    let (raw, stores) = (raw(&server), connect(&server).await);
     (server, stores, raw)
 }
 

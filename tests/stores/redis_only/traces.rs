@@ -91,7 +91,7 @@ async fn two_installations_behind_prefixes_do_not_meet() {
 }
 
 async fn behind(server: &RedisServer, prefix: &str) -> Stores {
-    let redis = umbel::store::RedisSettings { prefix: prefix.to_owned() };
+    let redis = umbel::store::RedisSettings { prefix: prefix.to_owned(), ..Default::default() };
     let settings = Settings { redis, ..Settings::default() };
     umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap()
 }

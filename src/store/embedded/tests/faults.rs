@@ -87,3 +87,26 @@ fn a_file_that_may_not_be_written_is_refused_by_name() {
 
     assert!(refused.contains("umbel.db` cannot be written") && refused.contains("read-only"), "{refused}");
 }
+
+#[tokio::test]
+async fn deliveries_that_could_not_be_put_back_together_are_put_back_later() {
+    let embedded = Embedded::start(&File::in_memory(), None, Settings::default()).unwrap();
+    let queue = embedded.clone().stores().queue;
+    queue.push(vec![message("m1"), message("m2")], None).await.unwrap();
+    let claimed = queue.claim(&Queues::Every, 2, PATIENCE).await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    // So that their rows are written when they are put back.
+    queue.keep_alive().await.unwrap();
+    let execute = |sql: &'static str| embedded.writer.write(move |desk| Ok(desk.db.execute_batch(sql)?));
+    execute(
+        "CREATE TRIGGER refuses BEFORE UPDATE ON task WHEN NEW.id = 'm2' BEGIN SELECT RAISE(ABORT, 'for this test'); END",
+    )
+    .await
+    .unwrap();
+    queue.put_back(claimed.clone(), Duration::ZERO).await.unwrap_err();
+    execute("DROP TRIGGER refuses").await.unwrap();
+
+    queue.put_back(claimed, Duration::ZERO).await.unwrap();
+
+    assert_eq!(queue.claim(&Queues::Every, 2, PATIENCE).await.unwrap().len(), 2);
+}

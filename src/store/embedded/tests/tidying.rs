@@ -38,7 +38,7 @@ async fn runs_that_ended_long_ago_leave_the_history_and_what_waits_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_shrinks_after_a_flood_and_its_log_is_emptied() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = open_in(&folder).unwrap();
+    let stores = open_with(&folder, Settings { history: 10, ..Settings::default() }).unwrap();
     let size = |name: &str| std::fs::metadata(folder.path().join("data").join(name)).unwrap().len();
     for hundred in 0..40 {
         let flood = (0..100).map(|one| {

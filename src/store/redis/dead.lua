@@ -1,0 +1,44 @@
+-- Lays messages aside that cannot be run, and ends the tasks of those whose sender can be told.
+-- ARGV: how long results are kept (s), how many ended runs are kept; then of each message: token, queue, its letter (a
+-- JSON object without its time), id ('' when nobody can be told), brief, attempt (JSON), Celery's result ('' when it
+-- is to be ignored).
+
+-- The oldest dead letters go when there are more than this.
+local MOST_DEAD = 10000
+
+local keep, history = ARGV[1], tonumber(ARGV[2])
+
+local tokens = {}
+for at = 3, #ARGV, 7 do tokens[#tokens + 1] = ARGV[at] end
+local held = are_held(tokens)
+
+-- The task is in nobody's hands and has not ended, here or with Celery: then this message is the one that is waited for.
+local function is_open(id)
+  local state = redis.call('HGET', run_of(id), 'state')
+  if state then return state == 'QUEUED' or state == 'SCHEDULED' or state == 'RETRY' end
+  local read, known = pcall(cjson.decode, redis.call('GET', meta_of(id)) or '')
+  return not (read and type(known) == 'table' and is_final(known.status))
+end
+
+local over = {}
+for n, token in ipairs(tokens) do
+  if held[n] then
+    local queue, letter, id, brief, attempt, meta = unpack(ARGV, 7 * n - 3, 7 * n + 2)
+    redis.call('LPUSH', DEAD, '{"at":' .. now_text .. ',' .. letter:sub(2))
+    if id ~= '' and is_open(id) then
+      redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief, 'state', 'FAILURE', 'attempt', attempt)
+      redis.call('ZADD', HISTORY, 'NX', now_us, id)
+      redis.call('HDEL', REDELIVERED, id)
+      tell(id, meta, keep)
+      over[#over + 1] = now_text
+      over[#over + 1] = id
+    end
+    redis.call('ZREM', LEASE, token)
+    redis.call('HDEL', claimed_of(queue), token)
+  end
+end
+redis.call('LTRIM', DEAD, 0, MOST_DEAD - 1)
+if #over > 0 then
+  redis.call('ZADD', ENDED, unpack(over))
+  drop_oldest(history, #over)
+end

@@ -1,0 +1,153 @@
+//! Keeps the shared connection: finds out when Redis cannot be used, says so, and mends it.
+//!
+//! Whoever has a call fail casts a doubt on the connection. The keeper then asks Redis itself: what answers is in
+//! order, what is silent a second time is dropped and made anew. As long as Redis cannot be used there is either no
+//! connection, for which callers wait as long as their patience lasts, or one on which Redis refuses; it is tried again
+//! until it works. An idle connection costs nothing: there is no pulse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use redis::Client;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::connection::PATIENCE;
+use super::dialer::{Dialed, Dialer};
+use super::fault::{Fault, Remedy};
+use crate::store::outage::Outage;
+
+/// The pauses between tries: each twice the one before, and of that a random part of a half at least, so that many
+/// processes do not come back at the same moment.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often it is told that calls fail although Redis answers.
+const MURMURS: Duration = Duration::from_secs(60);
+
+/// The shared connection as it is now.
+#[derive(Clone)]
+pub struct Line {
+    /// Which connection it is: they are counted.
+    pub number: u64,
+    /// Whom it leads to, or led to last.
+    pub client: Client,
+    /// `None` while it is made anew.
+    pub connection: Option<MultiplexedConnection>,
+    /// Why Redis cannot be used; `None` while it can, as far as anybody knows.
+    pub fault: Option<Fault>,
+}
+
+impl Line {
+    pub fn new(Dialed { client, connection, fault }: Dialed) -> Self {
+        Self { number: 0, client, connection: Some(connection), fault }
+    }
+}
+
+/// That a call over a connection failed, and why.
+#[derive(Clone)]
+pub struct Doubt {
+    pub number: u64,
+    pub reason: String,
+}
+
+pub struct Keeper {
+    dialer: Arc<Dialer>,
+    line: watch::Sender<Line>,
+    doubts: watch::Receiver<Option<Doubt>>,
+    outage: Outage,
+    /// When work went on, or a failing call was told: what fails because of it is no news for a while.
+    quiet_until: Instant,
+}
+
+impl Keeper {
+    pub fn new(dialer: Arc<Dialer>, line: watch::Sender<Line>, doubts: watch::Receiver<Option<Doubt>>) -> Self {
+        Self { dialer, line, doubts, outage: Outage::default(), quiet_until: Instant::now() }
+    }
+
+    /// Ends when nobody is left who could doubt.
+    pub async fn keep(mut self) {
+        let not_yet = self.line.borrow().fault.clone();
+        if let Some(fault) = not_yet {
+            self.outlast(fault).await;
+        }
+        while self.doubts.changed().await.is_ok() {
+            let Some(doubt) = self.doubts.borrow_and_update().clone() else { continue };
+            let Line { number, connection, .. } = self.line.borrow().clone();
+            let Some(mut connection) = connection.filter(|_| number == doubt.number) else { continue };
+            match self.dialer.probe(&mut connection).await {
+                Ok(()) => self.murmur(&doubt),
+                Err(fault) => self.mend(fault).await,
+            }
+        }
+    }
+
+    async fn mend(&mut self, fault: Fault) {
+        let fault = match fault.remedy {
+            Remedy::Wait | Remedy::MakeRoom => fault,
+            Remedy::Redial | Remedy::Allow | Remedy::Mend => match self.redial().await {
+                Ok(()) => {
+                    info!("the connection to {} was lost and is made again", self.dialer.place());
+                    return self.be_quiet(2 * PATIENCE);
+                }
+                Err(fault) => fault,
+            },
+        };
+        self.outlast(fault).await;
+    }
+
+    /// Tries until Redis can be used again.
+    async fn outlast(&mut self, mut fault: Fault) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.outage.begins(&format!("{}: {}", self.dialer.place(), fault.reason));
+            let connection = self.line.borrow().connection.clone();
+            self.line.send_modify(|line| line.fault = Some(fault));
+            let part = rand::rng().random_range(0.5..1.0);
+            sleep(pause.mul_f64(part)).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+
+            let tried = match connection {
+                Some(mut connection) => self.dialer.probe(&mut connection).await,
+                None => self.redial().await,
+            };
+            match tried {
+                Ok(()) => break,
+                Err(new) => fault = new,
+            }
+            if !matches!(fault.remedy, Remedy::Wait | Remedy::MakeRoom) {
+                self.line.send_modify(|line| line.connection = None);
+            }
+        }
+        self.line.send_modify(|line| line.fault = None);
+        self.outage.ends(self.dialer.place());
+        self.be_quiet(2 * PATIENCE);
+    }
+
+    /// Another connection in the place of this one. An error that passes may leave a connection, on which Redis does
+    /// not do yet what it is asked.
+    async fn redial(&self) -> Result<(), Fault> {
+        self.line.send_modify(|line| line.connection = None);
+        let Dialed { client, connection, fault } = self.dialer.dial().await?;
+        self.line.send_modify(|line| {
+            let number = line.number + 1;
+            *line = Line { number, client, connection: Some(connection), fault: fault.clone() };
+        });
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn be_quiet(&mut self, time: Duration) {
+        self.doubts.mark_unchanged();
+        self.quiet_until = Instant::now() + time;
+    }
+
+    fn murmur(&mut self, doubt: &Doubt) {
+        if Instant::now() >= self.quiet_until {
+            self.quiet_until = Instant::now() + MURMURS;
+            warn!("a call to {} failed, though it answers others: {}", self.dialer.place(), doubt.reason);
+        }
+    }
+}

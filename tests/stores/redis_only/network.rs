@@ -1,0 +1,98 @@
+//! A network between the store and its Redis that is cut, or swallows what it is given.
+
+use super::*;
+use crate::proxy::{Proxy, TO_CLIENT, TO_SERVER, Way};
+
+async fn behind_proxy() -> (RedisServer, Proxy, Stores) {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let stores = reach(&proxy.url()).await;
+    assert_whole(&stores, "before").await;
+    (server, proxy, stores)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_cut_is_away_until_it_is_mended() {
+    let (_server, proxy, stores) = behind_proxy().await;
+
+    proxy.cut();
+    goes_away(&stores).await;
+    proxy.mend();
+
+    answers_again(&stores).await;
+    assert_whole(&stores, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_silent_in_either_direction_is_away_until_it_is_not() {
+    for direction in [TO_SERVER, TO_CLIENT] {
+        for way in [Way::Stalled, Way::Swallowed] {
+            let (_server, proxy, stores) = behind_proxy().await;
+
+            proxy.set(direction, way);
+            is_away_because(&stores, "did not answer within 900 ms").await;
+            proxy.mend();
+
+            answers_again(&stores).await;
+            assert_whole(&stores, "after").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_other_end_has_vanished_is_made_again() {
+    let (_server, proxy, stores) = behind_proxy().await;
+
+    proxy.lose_all();
+
+    answers_again(&stores).await;
+    assert_whole(&stores, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_are_heard_again_where_their_connection_is_silent() {
+    let (server, proxy, stores) = behind_proxy().await;
+    let mut terminations = stores.queue.terminations();
+    let now = Utc::now().timestamp_millis();
+    let _: u64 = raw(&server).zadd("umbel:terminate", "m1", now).unwrap();
+
+    // The second one that a store makes.
+    proxy.lose(1);
+
+    let heard = tokio::time::timeout(PATIENCE, terminations.recv()).await.expect("it is heard");
+    assert_eq!(heard.unwrap(), id("m1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_claim_outlives_a_network_that_swallows() {
+    let (server, proxy, stores) = behind_proxy().await;
+    let mut raw = raw(&server);
+    let waiting = {
+        let stores = stores.clone();
+        tokio::spawn(async move { stores.queue.claim(&celery(), 1, Duration::from_secs(1)).await })
+    };
+    eventually(|| blocked(&mut raw) > 0).await;
+
+    proxy.lose_all();
+
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it ends").unwrap().ok();
+    answers_again(&stores).await;
+    assert_whole(&stores, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_without_an_answer_keeps_its_first_value() {
+    let (_server, proxy, stores) = behind_proxy().await;
+    push(&stores, messages(&["m1"])).await;
+    let delivery = claim_one(&stores).await;
+
+    proxy.set(TO_CLIENT, Way::Swallowed);
+    let unanswered = stores.queue.settle(settlement(&delivery, five())).await;
+    proxy.mend();
+    answers_again(&stores).await;
+    let again = settle(&stores, &delivery, Ending::Success { result: Some(to_json(&6)) }).await;
+
+    assert!(matches!(unanswered, Err(Error::Away { .. })), "{unanswered:?}");
+    assert_eq!(again, Settled::LeaseLost);
+    assert_eq!(load(&stores, "m1").await.result.unwrap().get(), "5");
+}

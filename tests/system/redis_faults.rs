@@ -1,0 +1,136 @@
+//! A Redis that goes away while umbel works: it is said once, nothing is lost, and work goes on by itself.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::support::house::{House, Plan, eventually};
+use crate::support::proxy::{Proxy, TO_CLIENT, TO_SERVER, Way};
+use crate::support::redis_server::RedisServer;
+
+const TASKS: usize = 300;
+
+fn house(store: &str) -> House {
+    let plan = Plan::new().script("it.rhai", "fn nap(n) { sleep(0.02); n }").store(store);
+    // Each run is a line of the log then.
+    plan.setting("RUST_LOG", "umbel=debug").start()
+}
+
+fn send(house: &House) -> Vec<String> {
+    let batch: Vec<_> = (0..TASKS).map(|n| json!({ "task": "it.nap", "args": [n] })).collect();
+    let sent = house.post("/api/tasks", &json!(batch));
+    assert_eq!(sent.status, 202, "{}", sent.json);
+    let ids: Vec<String> =
+        sent.json.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+    eventually("some have run", || runs(house).len() > 10);
+    ids
+}
+
+/// How often each task has run, by its id.
+fn runs(house: &House) -> HashMap<String, usize> {
+    let mut runs = HashMap::new();
+    for line in house.log_lines().iter().filter(|line| line.contains("succeeded in")) {
+        let id = line.split("it.nap[").nth(1).unwrap().split(']').next().unwrap();
+        *runs.entry(id.to_owned()).or_default() += 1;
+    }
+    runs
+}
+
+fn said(house: &House, text: &str) -> usize {
+    house.log_lines().iter().filter(|line| line.contains(text)).count()
+}
+
+fn is_red(house: &House, why: &str) {
+    eventually("it is not ready", || {
+        let ready = house.get("/readyz");
+        ready.status == 503 && ready.json["part"] == "store" && ready.json["detail"].as_str().unwrap().contains(why)
+    });
+    eventually("it is said", || said(house, "the store cannot be used") > 0);
+    assert_eq!(house.get("/healthz").status, 200);
+}
+
+fn is_green(house: &House) {
+    eventually("it is ready", || house.get("/readyz").status == 200);
+}
+
+fn each_has_run_once(house: &House, ids: &[String]) {
+    for (n, id) in ids.iter().enumerate() {
+        eventually("it has ended", || house.get(&format!("/api/tasks/{id}")).json["state"] == "SUCCESS");
+        assert_eq!(house.get(&format!("/api/tasks/{id}")).json["result"], n);
+    }
+    let runs = runs(house);
+    assert_eq!(runs.len(), ids.len());
+    assert!(runs.values().all(|&times| times == 1), "{runs:?}");
+}
+
+fn it_was_said_once(house: &House) {
+    let lines = house.log_lines();
+    let loud: Vec<&String> =
+        lines.iter().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    assert_eq!(loud.len(), 1, "{loud:#?}");
+    assert!(loud[0].contains("the store cannot be used: redis at `127.0.0.1:"), "{}", loud[0]);
+    assert_eq!(said(house, "can be used again, after"), 1);
+}
+
+#[test]
+fn a_restart_of_redis_loses_nothing_that_is_on_its_disk() {
+    let mut redis = RedisServer::durable();
+    let house = house(&redis.url());
+    let ids = send(&house);
+
+    redis.kill();
+    is_red(&house, "nothing listens there");
+    redis.start_again();
+
+    is_green(&house);
+    each_has_run_once(&house, &ids);
+    it_was_said_once(&house);
+}
+
+#[test]
+fn a_redis_that_forgot_everything_is_worked_with_again() {
+    let mut redis = RedisServer::start();
+    let house = house(&redis.url());
+    send(&house);
+
+    redis.kill();
+    is_red(&house, "nothing listens there");
+    redis.start_again();
+
+    is_green(&house);
+    assert_eq!(house.post("/api/tasks/it.nap?wait=30s", &json!({ "args": [7] })).json["result"], 7);
+    assert_eq!(said(&house, "the store cannot be used"), 1);
+    assert_eq!(said(&house, "can be used again, after"), 1);
+}
+
+#[test]
+fn nothing_runs_twice_because_redis_stood_still() {
+    let redis = RedisServer::start();
+    let house = house(&redis.url());
+    let ids = send(&house);
+
+    redis.signal("STOP");
+    is_red(&house, "did not answer within 900 ms");
+    redis.signal("CONT");
+
+    is_green(&house);
+    each_has_run_once(&house, &ids);
+    it_was_said_once(&house);
+}
+
+#[test]
+fn nothing_runs_twice_because_the_network_was_silent() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::to(redis.port());
+    let house = house(&proxy.url());
+    let ids = send(&house);
+
+    proxy.set(TO_SERVER, Way::Stalled);
+    proxy.set(TO_CLIENT, Way::Stalled);
+    is_red(&house, "did not answer within 900 ms");
+    proxy.mend();
+
+    is_green(&house);
+    each_has_run_once(&house, &ids);
+    it_was_said_once(&house);
+}
