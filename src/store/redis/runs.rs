@@ -62,6 +62,8 @@ impl Results for Redis {
     }
 
     async fn show(&self, receipt: &Receipt, message: &Message, shown: Shown) -> Result<()> {
+        // The script shows only what is known to run.
+        self.hands.write_of(&receipt.id).await?;
         let mut call = self.connection.scripts().show.prepare_invoke();
         call.arg(receipt.id.as_str()).arg(receipt.token).arg(results::of_running(message, &shown));
         call.arg(self.settings.keep.as_secs().max(1));
