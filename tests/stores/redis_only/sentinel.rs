@@ -71,7 +71,9 @@ async fn a_primary_that_becomes_a_replica_is_left() {
     };
     let mut watching = raw(&fleet.sentinel);
 
-    let _: () = ::redis::cmd("SENTINEL").arg("FAILOVER").arg(NAME).query(&mut raw(&fleet.sentinel)).unwrap();
+    let fail_over = ::redis::cmd("SENTINEL").arg("FAILOVER").arg(NAME).to_owned();
+    // A Sentinel promotes only whom it has known for a while.
+    eventually(|| fail_over.query::<()>(&mut watching).is_ok()).await;
     eventually(|| find_primary(&mut watching).1 == fleet.replica.port()).await;
     // The sentinel does this, too, some seconds later.
     let replica_of = ::redis::cmd("REPLICAOF").arg("127.0.0.1").arg(fleet.replica.port()).to_owned();
