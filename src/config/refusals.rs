@@ -18,8 +18,8 @@ const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
 /// Everything that is refused about `settings`, most dangerous first.
 pub(super) fn refusals(settings: &Settings) -> Vec<Refusal> {
     let open = open_to_others(settings).map(|why| (path(["listen"]), why));
-    let redis = store::redis::check(&settings.store, &settings.redis)
-        .map(|(name, why)| (path(["redis", name]), why.to_owned()));
+    let redis =
+        store::check_redis(&settings.store, &settings.redis).map(|(name, why)| (path(["redis", name]), why.to_owned()));
     open.into_iter().chain(tokens(settings)).chain(redis).chain(remote(settings)).chain(limits(settings)).collect()
 }
 

@@ -12,7 +12,7 @@ const FORMS: [&str; 3] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H
 pub fn read_time(text: &str) -> Option<Timestamp> {
     let of_form = |form: &&str| NaiveDateTime::parse_from_str(text, form).ok();
     let midnight = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-    let naive = || FORMS.iter().find_map(|form| of_form(&form)).or_else(midnight);
+    let naive = || FORMS.iter().find_map(of_form).or_else(midnight);
     parse_time(text).map(|time| time.to_utc()).or_else(|| Some(naive()?.and_utc()))
 }
 

@@ -249,6 +249,7 @@ async fn a_message_that_cannot_be_run_ends_no_other_of_its_id() {
     assert_eq!(raw.get::<_, String>("celery-task-meta-bad").unwrap(), meta);
 
     // It ended with us.
+    let _: () = raw.del("celery-task-meta-bad").unwrap();
     push(&stores, messages(&["bad"])).await;
     let delivery = claim_one(&stores).await;
     settle(&stores, &delivery, Ending::Success { result: Some(to_json(&6)) }).await;
