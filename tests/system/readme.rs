@@ -151,7 +151,7 @@ fn the_chapter_with_celery_is_what_happens() {
             }
         }
     }
-    assert_eq!((terminals.len(), typed), (4, 3));
+    assert_eq!((terminals.len(), typed), (5, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
