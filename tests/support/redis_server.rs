@@ -23,9 +23,13 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// One that finds again what it had when it is started again: with an append-only file.
+    /// What makes Redis find again whatever it acknowledged, even if it is killed. With `appendfsync everysec`, its
+    /// default, it answers before it has written where an earlier fsync lasts.
+    pub const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+    /// One that finds again what it had when it is started again.
     pub fn durable() -> Self {
-        Self::start_with(&["--appendonly", "yes"])
+        Self::start_with(&Self::DURABLE)
     }
 
     /// One that keeps nothing, with options of redis-server, as on its command line.

@@ -72,8 +72,8 @@ async fn a_redis_that_is_kept_busy_is_away_until_the_script_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_reads_its_data_is_away_until_it_has() {
     // Redis listens to nobody but after each thousand of keys.
-    let slow = ["--appendonly", "yes", "--key-load-delay", "50"];
-    let mut server = RedisServer::start_with(&slow);
+    let slow = ["--key-load-delay", "50"];
+    let mut server = RedisServer::start_with(&[&RedisServer::DURABLE[..], &slow].concat());
     let stores = connect(&server).await;
     let mut raw = raw(&server);
     let fill = "for n = 1, 20000 do redis.call('SET', 'other:' .. n, ('x'):rep(100)) end";
