@@ -144,7 +144,9 @@ fn of_answer(code: &str, error: &RedisError) -> Fault {
         }
         _ if detail.contains("not allowed in cluster mode") => Fault::new(Remedy::Mend, CLUSTER),
         _ if detail.contains("DB index is out of range") => {
-            Fault::new(Remedy::Mend, "has no database of that number; its `databases` says how many there are")
+            // So says a cluster of Valkey, where a cluster of Redis says what it is.
+            let way_out = "its `databases` says how many there are, and a Redis Cluster is of no use";
+            Fault::new(Remedy::Mend, format!("has no database of that number; {way_out}"))
         }
         _ if detail.starts_with("unknown command") => Fault::new(
             Remedy::Mend,

@@ -193,7 +193,7 @@ async fn what_is_wrong_about_a_url_is_told_in_words() {
         (at(web, "0"), "what answers there speaks no Redis"),
         (at(silent, "0"), "did not answer within 900 ms"),
         (at(cluster.port(), "0"), "is a Redis Cluster"),
-        (at(cluster.port(), "1"), "is a Redis Cluster"),
+        (at(cluster.port(), "1"), "a Redis Cluster"),
         ("redis+cluster://h".to_owned(), "names no store"),
     ] {
         let refused = refusal(&url, Settings::default()).await;
