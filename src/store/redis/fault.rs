@@ -72,7 +72,11 @@ impl From<RedisError> for Fault {
                 "what answers there speaks no Redis; look at the host and the port, and write `rediss://` if it speaks TLS",
             ),
             ErrorKind::InvalidClientConfig => of_certificates(&error.to_string()),
-            _ => of_answer(error.code().unwrap_or_default(), &error),
+            _ => {
+                let detail = error.detail().unwrap_or_default();
+                let (code, detail) = of_script(detail).unwrap_or((error.code().unwrap_or_default(), detail));
+                of_answer(code, detail, &error)
+            }
         }
     }
 }
@@ -118,8 +122,13 @@ fn of_certificates(said: &str) -> Fault {
     Fault::new(Remedy::Redial, reason)
 }
 
-fn of_answer(code: &str, error: &RedisError) -> Fault {
-    let detail = error.detail().unwrap_or_default();
+// Redis 6 wraps the error of a command in a script: `Error running script (...): @user_script:1: ...: -OOM command ...`.
+fn of_script(detail: &str) -> Option<(&str, &str)> {
+    let (_, error) = detail.strip_prefix("Error running script")?.rsplit_once(": -")?;
+    error.split_once(' ')
+}
+
+fn of_answer(code: &str, detail: &str, error: &RedisError) -> Fault {
     let wait = |reason: &str| Fault::new(Remedy::Wait, reason);
     let allow = |reason: &str| Fault::new(Remedy::Allow, reason);
     match code {
@@ -209,6 +218,16 @@ mod tests {
             assert!(matches!(at(fault), Error::Other(_)), "{code}");
         }
         assert!(answered("ERR", "max number of clients reached").passes());
+    }
+
+    #[test]
+    fn an_error_in_a_script_of_redis_6_is_that_of_its_command() {
+        let script = "Error running script (call to f_3aab): @user_script:145: @user_script: 145: ";
+        let said = |error: &str| answered("ERR", &format!("{script}{error}"));
+
+        assert_eq!(said("-OOM command not allowed when used memory > 'maxmemory'.").remedy, Remedy::MakeRoom);
+        assert!(said("-MISCONF Redis is configured to save RDB snapshots").passes());
+        assert!(!said("Unknown Redis command called from script").passes());
     }
 
     #[test]

@@ -16,7 +16,7 @@ struct Fleet {
 impl Fleet {
     async fn start() -> Self {
         let primary = RedisServer::start();
-        let replica = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", primary.port())]);
+        let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
         let mut follower = raw(&replica);
         eventually(|| info(&mut follower, "replication").contains("master_link_status:up")).await;
         let sentinel = RedisServer::sentinel(NAME, primary.port());
