@@ -126,6 +126,17 @@ async fn a_token_is_not_taken_from_the_query_of_a_plain_request() {
     assert_problem(&house.ask("POST", "/api/tasks?token=send", &events, Body::empty()).await, 401, "no-token");
 }
 
+#[tokio::test]
+async fn where_no_token_is_asked_for_one_that_is_shown_does_no_harm() {
+    let open = House::open().await;
+    let closed = House::with_tokens().await;
+    let read = [("authorization", "Bearer read")];
+
+    assert_eq!(open.get("/api/tasks?limit=1&token=any").await.status, 200);
+    assert_eq!(open.ask("GET", "/api/tasks", &read, Body::empty()).await.status, 200);
+    assert_eq!(closed.ask("GET", "/api/tasks?token=other", &read, Body::empty()).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_may_show_its_token_in_the_query() {
     let house = House::with_tokens().await;
