@@ -64,7 +64,9 @@ impl Panel {
         });
         let Some(reply_to) = &command.reply_to else { return };
         self.clock += 1;
-        if let Err(cause) = self.control.reply(reply_to, self.view.name(), &answer, self.clock).await {
+        if let Err(cause) = self.control.reply(reply_to, self.view.name(), &answer, self.clock).await
+            && !cause.is_told()
+        {
             warn!("cannot answer `{}` of remote control: {cause}", command.method);
         }
     }
