@@ -15,6 +15,9 @@ use crate::client::{Batch, Request, Submitted};
 use crate::store::{Result as StoreResult, Revoked};
 use crate::task::{Run, State as RunState, TaskId};
 
+/// How soon a claim of another process shows: within 40 ms over Redis, and the way there and back.
+const CLAIM_SHOWS: Duration = Duration::from_millis(100);
+
 /// What came of a revocation.
 #[derive(Serialize)]
 pub(super) struct Revocation {
@@ -162,7 +165,7 @@ pub(super) async fn revoke(State(door): Shared, Part(id): Part, body: Body) -> R
         Revoked::TooLate(state) => (Some(state), false),
         // In a store that others use too, it may be a task of theirs that we shall only know by its claim.
         Revoked::Unknown if door.client.stores().exclusive => return Err(unknown()),
-        Revoked::Unknown => (None, terminate),
+        Revoked::Unknown => door.look_again(&id, terminate).await?,
     };
     Ok(Reply::Revoked(Revocation { id, state, terminate }))
 }
@@ -189,6 +192,17 @@ impl Door {
             run = self.client.wait(id, patience) => run,
             () = self.stop.cancelled() => self.client.load(id).await,
         }
+    }
+
+    // Another process may have claimed an unknown task just before it was revoked; then it runs, and the store says so
+    // soon.
+    async fn look_again(&self, id: &TaskId, terminate: bool) -> StoreResult<(Option<RunState>, bool)> {
+        let state = self.client.wait(id, CLAIM_SHOWS).await?.map(|run| run.state);
+        Ok(match state {
+            Some(state) if state.is_final() => (Some(state), false),
+            // What waits under this id came after the revocation, and does not start.
+            state => (state.filter(|state| *state == RunState::Started), terminate),
+        })
     }
 
     async fn submit_once(&self, mut request: Request, mut key: Key, body: &[u8]) -> Result<Submitted, Problem> {
