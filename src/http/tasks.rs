@@ -186,11 +186,11 @@ pub(super) async fn retry(State(door): Shared, Part(id): Part) -> Result<Reply, 
 }
 
 impl Door {
-    // Who waits when the process stops is told how far the task is, instead of holding the process.
+    // Who waits when the door closes is told how far the task is, instead of holding the process.
     async fn wait(&self, id: &TaskId, patience: Duration) -> StoreResult<Option<Run>> {
         tokio::select! {
             run = self.client.wait(id, patience) => run,
-            () = self.stop.cancelled() => self.client.load(id).await,
+            () = self.close.cancelled() => self.client.load(id).await,
         }
     }
 

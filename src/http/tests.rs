@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct House {
     app: axum::Router,
     state: AppState,
-    stop: CancellationToken,
+    close: CancellationToken,
     _folder: tempfile::TempDir,
 }
 
@@ -87,9 +87,10 @@ impl House {
             tokens: Vec::new(),
             local_token: None,
             metrics: Metrics::alone(),
+            stopping: CancellationToken::new(),
         };
-        let stop = CancellationToken::new();
-        Self { app: router(state.clone(), stop.clone()), state, stop, _folder: folder }
+        let close = CancellationToken::new();
+        Self { app: router(state.clone(), close.clone()), state, close, _folder: folder }
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
@@ -119,7 +120,7 @@ impl House {
     async fn serve(&self) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (address, tokio::spawn(serve(listener, self.state.clone(), self.stop.clone())))
+        (address, tokio::spawn(serve(listener, self.state.clone(), self.close.clone())))
     }
 }
 
@@ -490,7 +491,7 @@ async fn a_closing_door_lets_nobody_wait() {
     let request = "GET /api/tasks/mine?wait=60s HTTP/1.1\r\nhost: localhost\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut waiting, request.as_bytes()).await.unwrap();
 
-    house.stop.cancel();
+    house.close.cancel();
     let mut answer = String::new();
     let read = tokio::io::AsyncReadExt::read_to_string(&mut waiting, &mut answer);
     let read = tokio::time::timeout(PATIENCE, read).await.expect("an answer");

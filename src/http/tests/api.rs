@@ -205,7 +205,7 @@ async fn a_queue_to_which_a_route_leads_is_known_before_anything_is_there() {
     let mut house = House::open().await;
     let route = Route { queue: QueueName::parse("far").unwrap(), remote: false };
     house.state.client = house.state.client.clone().routed([("math.add".to_owned(), route)].into_iter().collect());
-    house.app = router(house.state.clone(), house.stop.clone());
+    house.app = router(house.state.clone(), house.close.clone());
 
     let answer = house.get("/api/queues/far").await;
 
@@ -385,7 +385,7 @@ async fn a_closing_door_ends_the_events() {
     house.post("/api/tasks/math.greet", json!({ "id": "mine" })).await;
     let following = house.get("/api/tasks/mine/events");
 
-    let (followed, ()) = tokio::join!(following, async { house.stop.cancel() });
+    let (followed, ()) = tokio::join!(following, async { house.close.cancel() });
 
     assert_eq!(followed.json.as_str().unwrap().matches("event: ").count(), 1, "{}", followed.json);
 }
@@ -419,16 +419,24 @@ async fn the_same_events_come_over_a_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_follows_is_told_that_umbel_stops() {
-    let house = House::open().await;
-    let (address, _) = house.serve().await;
-    house.post("/api/tasks/math.greet", json!({ "id": "mine" })).await;
-    let (mut socket, _) = connect_async(format!("ws://{address}/ws/tasks/mine/")).await.unwrap();
-    next(&mut socket).await;
+async fn a_closing_door_waits_until_each_socket_is_closed() {
+    for path in ["/ws/tasks/mine/?after=0.QUEUED", "/ws/echo/me/"] {
+        let house = House::open().await;
+        let (address, mut serving) = house.serve().await;
+        house.post("/api/tasks/math.greet", json!({ "id": "mine" })).await;
+        let (mut socket, _) = connect_async(format!("ws://{address}{path}")).await.unwrap();
 
-    house.stop.cancel();
+        house.close.cancel();
 
-    assert_eq!(code(next(&mut socket).await), 1001);
+        // This client answers the close frame once it reads it.
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), &mut serving).await.is_err(),
+            "{path} is not waited for"
+        );
+        assert_eq!(code(next(&mut socket).await), 1001, "{path}");
+        while let Some(Ok(_)) = socket.next().await {}
+        tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap();
+    }
 }
 
 fn code(frame: Message) -> u16 {

@@ -17,7 +17,7 @@ const WIDE: Bounds = Bounds {
     connections: 100,
     idle: PATIENCE,
     patience: Patience { head: PATIENCE, stall: PATIENCE, farewell: PATIENCE },
-    last_answers: PATIENCE,
+    farewells: PATIENCE,
 };
 
 impl House {
@@ -32,7 +32,7 @@ impl House {
         let mut tokens: Vec<Token> = Scope::ALL.iter().map(|scope| token(scope.as_str(), &[*scope])).collect();
         tokens.push(token("none", &[]));
         let state = AppState { tokens, local_token: Some("local".to_owned()), ..house.state.clone() };
-        Self { app: router(state.clone(), house.stop.clone()), state, ..house }
+        Self { app: router(state.clone(), house.close.clone()), state, ..house }
     }
 
     async fn ask_as(&self, token: &str, method: &str, path: &str) -> Answer {
@@ -42,8 +42,8 @@ impl House {
     async fn serve_within(&self, bounds: Bounds) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let app = router(self.state.clone(), self.stop.clone());
-        (address, tokio::spawn(server::run(listener, app, bounds, self.stop.clone())))
+        let app = router(self.state.clone(), self.close.clone());
+        (address, tokio::spawn(server::run(listener, app, bounds, self.close.clone())))
     }
 }
 
@@ -281,7 +281,7 @@ async fn a_closing_door_ends_what_is_idle_and_answers_what_is_asked() {
         waiting.push(stream);
     }
 
-    house.stop.cancel();
+    house.close.cancel();
     for stream in waiting.iter_mut().skip(1).step_by(2) {
         stream.write_all(br#"{"args":[1,2]}"#).await.unwrap();
     }
@@ -295,16 +295,30 @@ async fn a_closing_door_ends_what_is_idle_and_answers_what_is_asked() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+#[tokio::test]
+async fn a_stopping_process_is_not_ready_and_answers_all_the_same() {
+    let house = House::open().await;
+    assert_eq!(house.get("/readyz").await.status, 200);
+
+    house.state.stopping.cancel();
+
+    let ready = house.get("/readyz").await;
+    assert_problem(&ready, 503, "not-ready");
+    assert_eq!(ready.json["part"], "process");
+    assert_eq!(house.get("/healthz").await.status, 200);
+    assert_eq!(house.post("/api/tasks/math.add", json!({ "args": [1, 2] })).await.status, 202);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closing_door_does_not_wait_for_ever() {
     let house = House::open().await;
-    let (address, serving) = house.serve_within(Bounds { last_answers: SHORT, ..WIDE }).await;
+    let (address, serving) = house.serve_within(Bounds { farewells: SHORT, ..WIDE }).await;
     let head =
         "POST /api/tasks/math.greet HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     let mut sending = say(address, head).await;
     hear_head(&mut sending).await;
 
-    house.stop.cancel();
+    house.close.cancel();
 
     tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap();
 }
