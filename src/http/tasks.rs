@@ -61,6 +61,8 @@ pub(super) async fn send(
         None => door.client.submit(request).await?,
         Some(key) => door.submit_once(request, key, &body).await?,
     };
+    // Who waits now may wait long, and needs no body.
+    drop(body);
     let Some(patience) = wait else { return Ok(Reply::Sent(submitted)) };
     Ok(match door.wait(&submitted.id, patience).await? {
         Some(run) if run.state.is_final() => Reply::Found(Box::new(run)),
