@@ -55,6 +55,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::Metrics;
+use parts::Room;
 pub use problem::Problem;
 use server::Bounds;
 use token::Tokens;
@@ -95,8 +96,7 @@ struct Door {
     stopping: CancellationToken,
     /// Whoever waits for a run is answered when this is cancelled.
     close: CancellationToken,
-    /// Of large batches, see `parts`.
-    turns: Semaphore,
+    room: Room,
     /// Places for those who follow runs.
     followers: Arc<Semaphore>,
 }
@@ -118,9 +118,9 @@ pub async fn serve(listener: TcpListener, state: AppState, close: CancellationTo
 
 fn router(state: AppState, close: CancellationToken) -> Router {
     let AppState { client, hub, hosts, board, tokens, local_token, metrics, stopping } = state;
-    let (turns, followers) = (Semaphore::new(parts::TURNS), Arc::new(Semaphore::new(events::FOLLOWERS)));
+    let (room, followers) = (Room::new(), Arc::new(Semaphore::new(events::FOLLOWERS)));
     let tokens = Tokens::new(&tokens, local_token.as_deref());
-    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stopping, close, turns, followers });
+    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stopping, close, room, followers });
     Router::new()
         .route("/", get(health::pointer))
         .route("/healthz", get(health::alive))

@@ -37,6 +37,9 @@ const RESERVED: usize = 256;
 /// The largest head of a request, in bytes; 431 beyond, as beyond hyper's own 100 headers.
 const HEAD: usize = 32 << 10;
 
+/// Of each connection, for reading and for writing, in bytes: they grow so far when they are needed.
+const BUFFER: usize = 64 << 10;
+
 /// The wait before connections are taken again when the system gave none: none, then longer each time up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -177,6 +180,7 @@ async fn answer(
         // Hyper counts it from the end of the answer before.
         .header_read_timeout(bounds.idle)
         .max_header_size(HEAD)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(line), service)
         .with_upgrades();
     let mut connection = pin!(connection);

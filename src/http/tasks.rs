@@ -55,7 +55,7 @@ pub(super) async fn send(
 ) -> Result<Reply, Problem> {
     let wait = body::wait(&uri)?;
     let key = Key::of(&headers, uri.path())?;
-    let body = body::read(body).await?;
+    let body = Parts::of_one(body, &door.room).gather().await?;
     let request = request::one(task, &body)?;
     let submitted = match key {
         None => door.client.submit(request).await?,
@@ -88,13 +88,13 @@ pub(super) async fn send(
         (status = 409, description = "An id is taken; `index` says which", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 413, description = "Too many or too large", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 422, description = "A field or an argument is wrong; `index` says which", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
-        (status = 503, description = "Other large batches are being read", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        (status = 503, description = "Other large bodies are being read", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn send_many(State(door): Shared, uri: Uri, headers: HeaderMap, body: Body) -> Result<Reply, Problem> {
     body::query(&uri, &[])?;
     let mut key = Key::of(&headers, uri.path())?;
-    let mut parts = Parts::of(body, &door.turns);
+    let mut parts = Parts::of_many(body, &door.room);
     let mut cutter = Cutter::new(is_lines(&headers));
     let mut batch = door.client.batch();
     while let Some(part) = parts.next().await? {
@@ -158,7 +158,7 @@ pub(super) async fn load(State(door): Shared, Part(id): Part, uri: Uri) -> Resul
     ),
 )]
 pub(super) async fn revoke(State(door): Shared, Part(id): Part, body: Body) -> Result<Reply, Problem> {
-    let terminate = request::terminate(&body::read(body).await?)?;
+    let terminate = request::terminate(&Parts::of_one(body, &door.room).gather().await?)?;
     let unknown = || Problem::UnknownRun { id: id.clone() };
     let id = TaskId::parse(&id).map_err(|_| unknown())?;
     let (state, terminate) = match door.client.revoke(&id, terminate).await? {
