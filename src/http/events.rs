@@ -86,7 +86,7 @@ impl Follower {
         }
     }
 
-    /// The next event; `None` when there are no more, when the store is away, and when the process stops. What was
+    /// The next event; `None` when there are no more, when the store is away, and when the door closes. What was
     /// not waited for to its end is not lost.
     async fn next(&mut self) -> Option<Event> {
         loop {

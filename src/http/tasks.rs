@@ -44,6 +44,7 @@ pub(super) struct Revocation {
         (status = 409, description = "The id is taken", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 1 MiB", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 422, description = "A field or an argument is wrong, or the key was used for another request", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        (status = 503, description = "Other large bodies are being read", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn send(
