@@ -1,8 +1,9 @@
 //! The pieces put together, and the order in which they stop.
 //!
 //! Starting: scripts, store, doers, door; so that nothing is promised before it can be kept. Stopping, at the first
-//! signal: no new claims and no new ticks, HTTP ends what it answers, sockets close with 1001, running tasks have
-//! the grace to end and the rest is put back. At the second signal: at once, as after a crash.
+//! signal: `/readyz` is red, no new claims and no new ticks, running tasks have the grace to end and the rest is put
+//! back. Until then the door is open, because somebody waits for those tasks, and what is sent meanwhile is kept by the
+//! store; then it closes, and sockets with it. At the second signal: at once, as after a crash.
 
 mod call;
 mod door;
@@ -62,29 +63,31 @@ pub async fn run(plan: Plan, settings: Settings) -> anyhow::Result<()> {
     let hub = door.as_ref().map(|door| door.hub.clone());
     tell(&plan, &settings, door.as_ref());
 
-    let stop = CancellationToken::new();
-    let mut parts = Parts::new();
+    let ends = Ends::default();
+    let stop = &ends.stop;
+    let (mut doers, mut doors) = (Parts::new(), Parts::new());
     if plan.role.runs_tasks() {
-        let worker = worker(&settings, &client, &loader, hub.clone(), &plan);
+        let worker = worker(&settings, &client, &loader, hub, &plan);
         let (client, view) = (client.clone(), worker.view());
         let work = worker.run(stop.clone());
-        parts.spawn("the worker", async move { celery::beside(&client, view, work).await });
+        doers.spawn("the worker", async move { celery::beside(&client, view, work).await });
     }
     let (board, timetable) = (beat::Board::default(), settings.folder.join(beat::FILE));
     if plan.role.sends_ticks() {
-        parts.spawn("beat", beat::run(client, timetable, board.clone(), stop.clone()));
+        doers.spawn("beat", beat::run(client, timetable, board.clone(), stop.clone()));
     } else if door.is_some() {
-        parts.spawn("the timetable", beat::look(client, timetable, board.clone(), stop.clone()));
+        doers.spawn("the timetable", beat::look(client, timetable, board.clone(), stop.clone()));
     }
-    parts.spawn("the watcher", loader.keep_fresh(stop.clone()));
+    doers.spawn("the watcher", loader.keep_fresh(stop.clone()));
     if let Some(door) = door {
-        parts.spawn("HTTP", door.serve(&settings, board, metrics, stop.clone()));
+        doors.spawn("HTTP", door.serve(&settings, board, metrics, ends.clone()));
     }
 
     // Whoever starts umbel again after a failure shall hear of one: a part alone is no umbel.
     let failed = tokio::select! {
         () = signals.next() => None,
-        failed = parts.first_end() => Some(failed),
+        failed = doers.first_end() => Some(failed),
+        failed = doors.first_end() => Some(failed),
     };
     info!("stopping; a second signal stops at once");
     tokio::spawn(async move {
@@ -92,11 +95,10 @@ pub async fn run(plan: Plan, settings: Settings) -> anyhow::Result<()> {
         warn!("stopped at once; what was running is tried again");
         std::process::exit(130);
     });
-    stop.cancel();
-    if let Some(hub) = hub {
-        hub.close_all(settings.grace).await;
-    }
-    parts.end().await;
+    ends.stop.cancel();
+    doers.end().await;
+    ends.close.cancel();
+    doors.end().await;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -118,6 +120,15 @@ fn tell(plan: &Plan, settings: &Settings, door: Option<&Door>) {
     info!("umbel {version} {does} `{folder}`{address}, keeps tasks in `{store}`{running}");
 }
 
+/// The two steps of stopping.
+#[derive(Debug, Clone, Default)]
+struct Ends {
+    /// Nothing new is begun.
+    stop: CancellationToken,
+    /// What was begun has ended, so the door closes.
+    close: CancellationToken,
+}
+
 /// The parts of a process that run beside each other until it stops.
 struct Parts(JoinSet<&'static str>);
 
@@ -130,12 +141,12 @@ impl Parts {
         self.0.spawn(part.map(move |()| name));
     }
 
-    /// Waits until one of them ends though nobody stopped it, and says so.
+    /// Waits until one of them ends though nobody stopped it, and says so. Where there is none, none ends.
     async fn first_end(&mut self) -> anyhow::Error {
         match self.0.join_next().await {
             Some(Ok(name)) => anyhow!("{name} has ended by itself"),
             Some(Err(error)) => anyhow::Error::new(error).context("a part has failed"),
-            None => anyhow!("there is nothing to do"),
+            None => std::future::pending().await,
         }
     }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Plan;
+use super::{Ends, Plan};
 use crate::beat::Board;
 use crate::channels::{self, Hub};
 use crate::client::Client;
@@ -50,13 +49,13 @@ impl Door {
         Ok(Some(Self { client: client.clone(), hub, listener, address, lock }))
     }
 
-    /// Answers until `stop`.
+    /// Answers until it is to close. From the stop on it says that it is not ready.
     pub fn serve(
         self,
         settings: &Settings,
         board: Board,
         metrics: Metrics,
-        stop: CancellationToken,
+        ends: Ends,
     ) -> impl Future<Output = ()> + use<> {
         let state = AppState {
             client: self.client,
@@ -66,11 +65,12 @@ impl Door {
             tokens: settings.tokens.clone(),
             local_token: self.lock.as_ref().map(|lock| lock.token().to_owned()),
             metrics,
+            stopping: ends.stop,
         };
         // The lock is held as long as the door is open.
         let (listener, lock) = (self.listener, self.lock);
         async move {
-            http::serve(listener, state, stop).await;
+            http::serve(listener, state, ends.close).await;
             drop(lock);
         }
     }

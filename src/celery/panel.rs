@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::asked::{Asked, Refused};
 use super::{addressees, answer, python, usage};
 use crate::client::Client;
-use crate::store::{Command, Control, Revoked};
+use crate::store::{self, Command, Control, Revoked};
 use crate::task::{TaskId, Timestamp};
 use crate::worker::View;
 
@@ -55,16 +55,17 @@ impl Panel {
             Ok(asked) if asked.is_question() && is_too_late(&command, Utc::now()) => {
                 return debug!("`{}` of remote control came too late", command.method);
             }
-            Ok(asked) => self.answer(asked).await,
-            Err(refused) => Err(refused),
+            Ok(asked) => self.answer(asked).await.unwrap_or_else(|cause| failed(&command.method, &cause)),
+            Err(Refused(why)) => {
+                self.tell_refused(&command.method, &why);
+                json!({ "error": why })
+            }
         };
-        let answer = answer.unwrap_or_else(|Refused(why)| {
-            self.tell_refused(&command.method, &why);
-            json!({ "error": why })
-        });
         let Some(reply_to) = &command.reply_to else { return };
         self.clock += 1;
-        if let Err(cause) = self.control.reply(reply_to, self.view.name(), &answer, self.clock).await {
+        if let Err(cause) = self.control.reply(reply_to, self.view.name(), &answer, self.clock).await
+            && !cause.is_told()
+        {
             warn!("cannot answer `{}` of remote control: {cause}", command.method);
         }
     }
@@ -77,7 +78,7 @@ impl Panel {
         }
     }
 
-    async fn answer(&mut self, asked: Asked) -> Result<Value, Refused> {
+    async fn answer(&mut self, asked: Asked) -> store::Result<Value> {
         let name = self.view.name();
         Ok(match asked {
             Asked::Ping => json!({ "ok": "pong" }),
@@ -111,11 +112,11 @@ impl Panel {
         })
     }
 
-    async fn revoked(&self) -> Result<Vec<TaskId>, Refused> {
-        self.control.revoked(MOST_REVOKED).await.map_err(away)
+    async fn revoked(&self) -> store::Result<Vec<TaskId>> {
+        self.control.revoked(MOST_REVOKED).await
     }
 
-    async fn revoke(&self, ids: BTreeSet<TaskId>, terminate: bool) -> Result<Value, Refused> {
+    async fn revoke(&self, ids: BTreeSet<TaskId>, terminate: bool) -> store::Result<Value> {
         let in_hand = self.view.in_hand();
         let came_of_it = self.revoke_all(ids.iter().cloned().collect(), terminate).await?;
         let flagged = python::repr_set(ids.iter().map(TaskId::as_str));
@@ -134,10 +135,10 @@ impl Panel {
         Ok(json!({ "ok": format!("terminate: {met}") }))
     }
 
-    async fn revoke_all(&self, ids: Vec<TaskId>, terminate: bool) -> Result<Vec<(TaskId, Revoked)>, Refused> {
+    async fn revoke_all(&self, ids: Vec<TaskId>, terminate: bool) -> store::Result<Vec<(TaskId, Revoked)>> {
         let revoking = ids.into_iter().map(|id| async move {
-            let came_of_it = self.client.revoke(&id, terminate).await;
-            came_of_it.map(|revoked| (id, revoked)).map_err(away)
+            let came_of_it = self.client.revoke(&id, terminate).await?;
+            Ok((id, came_of_it))
         });
         // In the order in which they came, so that the oldest is also forgotten first.
         let answers: Vec<_> = futures_util::stream::iter(revoking).buffered(AT_ONCE).collect().await;
@@ -149,6 +150,12 @@ fn is_too_late(command: &Command, now: Timestamp) -> bool {
     command.expires.is_some_and(|expires| now.signed_duration_since(expires) > CLOCKS_APART)
 }
 
-fn away(cause: crate::store::Error) -> Refused {
-    Refused(python::exception("ConnectionError", &cause.to_string()))
+/// What is answered where the store did not do what `method` needs.
+fn failed(method: &str, cause: &store::Error) -> Value {
+    if cause.is_told() {
+        debug!("remote control: `{method}` is not done: {cause}");
+    } else {
+        warn!("remote control: `{method}` is not done: {cause}");
+    }
+    json!({ "error": python::exception("ConnectionError", &cause.to_string()) })
 }

@@ -1,12 +1,10 @@
-//! Bodies and queries, within their bounds.
+//! Queries, and what bodies and they may have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
 use axum::extract::Query;
 use axum::http::Uri;
-use futures_util::StreamExt;
 
 use super::Problem;
 use crate::task::parse_duration;
@@ -14,33 +12,8 @@ use crate::task::parse_duration;
 /// The largest body that tells of one task, in bytes.
 pub(super) const ONE: usize = 1 << 20;
 
-/// How long a client may take to send its body.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The longest that a client is let wait for a run; who asks for more gets this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// Reads a body that tells of one task at most.
-pub(super) async fn read(body: Body) -> Result<Vec<u8>, Problem> {
-    let read = tokio::time::timeout(PATIENCE, gather(body.into_data_stream()));
-    read.await.unwrap_or(Err(Problem::TooSlow { what: "the body", seconds: PATIENCE.as_secs() }))
-}
-
-async fn gather(mut parts: BodyDataStream) -> Result<Vec<u8>, Problem> {
-    let mut whole = Vec::new();
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(broken_off)?;
-        if whole.len() + part.len() > ONE {
-            return Err(Problem::TooLarge { what: "the body", limit: ONE, unit: "bytes" });
-        }
-        whole.extend_from_slice(&part);
-    }
-    Ok(whole)
-}
-
-pub(super) fn broken_off(error: axum::Error) -> Problem {
-    Problem::Unreadable { reason: format!("the body did not come whole: {error}") }
-}
 
 /// The query's fields, of which only `known` are accepted.
 pub(super) fn query(uri: &Uri, known: &[&'static str]) -> Result<BTreeMap<String, String>, Problem> {

@@ -38,6 +38,9 @@ pub(super) async fn enter(State(door): Shared, mut request: Request, next: Next)
 fn admit(door: &Arc<Door>, request: &mut Request) -> Result<(), Problem> {
     guard::check(request.uri(), request.headers(), &door.hosts)?;
     check_form(request.uri(), request.headers())?;
+    // Also where nobody asks for one: a page that shows its token is to work there as well, and a consumer's script
+    // is never to see it.
+    let in_query = token::take_from_query(request.uri_mut());
     if door.tokens.is_open() {
         return Ok(());
     }
@@ -47,7 +50,7 @@ fn admit(door: &Arc<Door>, request: &mut Request) -> Result<(), Problem> {
         Access::Token(scopes) => scopes,
         Access::Nobody => return Err(Problem::UnknownPath { path: request.uri().path().to_owned() }),
     };
-    let bearer = recognize(door, request).map_err(|why| {
+    let bearer = recognize(door, request, in_query).map_err(|why| {
         if why == Unknown::Wrong {
             tell(request);
         }
@@ -58,12 +61,12 @@ fn admit(door: &Arc<Door>, request: &mut Request) -> Result<(), Problem> {
     Ok(())
 }
 
-fn recognize(door: &Door, request: &mut Request) -> Result<Bearer, Unknown> {
+fn recognize(door: &Door, request: &Request, in_query: Option<String>) -> Result<Bearer, Unknown> {
     let known = |shown: &str| door.tokens.bearer(shown).cloned().ok_or(Unknown::Wrong);
     if let Some(shown) = token::in_header(request.headers())? {
         return known(shown);
     }
-    match token::take_from_query(request.uri_mut()) {
+    match in_query {
         None => Err(Unknown::Missing),
         Some(_) if !may_ask_by_query(request.method(), request.headers()) => Err(Unknown::InQuery),
         Some(shown) => known(&shown),

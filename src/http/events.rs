@@ -86,7 +86,7 @@ impl Follower {
         }
     }
 
-    /// The next event; `None` when there are no more, when the store is away, and when the process stops. What was
+    /// The next event; `None` when there are no more, when the store is away, and when the door closes. What was
     /// not waited for to its end is not lost.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -99,7 +99,7 @@ impl Follower {
             if !self.stale {
                 tokio::select! {
                     changed = self.changes.changed() => changed.ok()?,
-                    () = self.door.stop.cancelled() => return None,
+                    () = self.door.close.cancelled() => return None,
                 }
                 self.stale = true;
             }
@@ -190,7 +190,7 @@ async fn tell(mut follower: Follower, mut socket: WebSocket) {
             return;
         }
     }
-    let (code, reason) = match (follower.is_over(), follower.door.stop.is_cancelled()) {
+    let (code, reason) = match (follower.is_over(), follower.door.close.is_cancelled()) {
         (true, _) => (1000, "the task has ended"),
         (false, true) => (1001, "umbel stops"),
         (false, false) => (1011, "the store is away, or the task was forgotten"),

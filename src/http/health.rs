@@ -40,10 +40,13 @@ pub(super) async fn alive() -> Json<Value> {
     get, path = "/readyz", tag = "health", operation_id = "is_ready",
     responses(
         (status = 200, description = "Scripts are loaded and the store answers", body = ref("#/components/schemas/Health")),
-        (status = 503, description = "Not yet, or not now", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        (status = 503, description = "Not yet, not now, or not any more", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn ready(State(door): Shared) -> Result<Json<Value>, Problem> {
+    if door.stopping.is_cancelled() {
+        return Err(Problem::NotReady { part: "process", reason: "umbel is stopping".to_owned() });
+    }
     let catalogs = door.client.catalogs();
     if *catalogs.changes().borrow() == 0 {
         return Err(Problem::NotReady { part: "scripts", reason: "the scripts are not loaded yet".to_owned() });

@@ -48,12 +48,14 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use futures_util::future;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::Metrics;
+use parts::Room;
 pub use problem::Problem;
 use server::Bounds;
 use token::Tokens;
@@ -79,6 +81,8 @@ pub struct AppState {
     /// The token of the lock file, which has every scope; `None` when another process holds it.
     pub local_token: Option<String>,
     pub metrics: Metrics,
+    /// Cancelled when the process begins to stop: from then on it is not ready, and answers all the same.
+    pub stopping: CancellationToken,
 }
 
 /// What handlers share.
@@ -89,31 +93,34 @@ struct Door {
     board: Board,
     tokens: Tokens,
     metrics: Metrics,
+    stopping: CancellationToken,
     /// Whoever waits for a run is answered when this is cancelled.
-    stop: CancellationToken,
-    /// Of large batches, see `parts`.
-    turns: Semaphore,
+    close: CancellationToken,
+    room: Room,
     /// Places for those who follow runs.
     followers: Arc<Semaphore>,
 }
 
-/// Answers until `stop` is cancelled, then until the last answer has left, at most a few seconds.
-///
-/// Sockets live on; [`Hub::close_all`] ends them. Raises this process's limit of open files.
-pub async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) {
-    let metrics = state.metrics.clone();
-    let serving = server::run(listener, router(state, stop.clone()), Bounds::of_this_process(), stop);
+/// Answers until `close` is cancelled, then until the last answer has left and every socket has been closed, at most a
+/// few seconds. Raises this process's limit of open files.
+pub async fn serve(listener: TcpListener, state: AppState, close: CancellationToken) {
+    let (metrics, hub, bounds) = (state.metrics.clone(), state.hub.clone(), Bounds::of_this_process());
+    let answering = server::run(listener, router(state, close.clone()), bounds, close.clone());
+    let closing = async {
+        close.cancelled().await;
+        hub.close_all(bounds.farewells).await;
+    };
     tokio::select! {
-        () = serving => {}
+        ((), ()) = future::join(answering, closing) => {}
         never = metrics.keep() => match never {},
     }
 }
 
-fn router(state: AppState, stop: CancellationToken) -> Router {
-    let AppState { client, hub, hosts, board, tokens, local_token, metrics } = state;
-    let (turns, followers) = (Semaphore::new(parts::TURNS), Arc::new(Semaphore::new(events::FOLLOWERS)));
+fn router(state: AppState, close: CancellationToken) -> Router {
+    let AppState { client, hub, hosts, board, tokens, local_token, metrics, stopping } = state;
+    let (room, followers) = (Room::new(), Arc::new(Semaphore::new(events::FOLLOWERS)));
     let tokens = Tokens::new(&tokens, local_token.as_deref());
-    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stop, turns, followers });
+    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stopping, close, room, followers });
     Router::new()
         .route("/", get(health::pointer))
         .route("/healthz", get(health::alive))

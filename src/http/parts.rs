@@ -1,9 +1,12 @@
-//! The body of a batch, part after part, within its bounds: no sender holds what others need by being slow.
+//! The body of a request, part after part, within its bounds: no sender holds what others need by being slow, and all
+//! bodies together hold no more memory than is there for them.
 //!
-//! What has come of a batch stays in memory until its last line. The first MiB of each is free, as for a single task;
-//! so is the time for it. Whoever sends more takes one of few turns, and then has to go on at a pace: a sender that
-//! stands still loses its turn in seconds, and only other large batches have waited for it.
+//! What has come of a body stays in memory until its request was understood. A small one is free: there are only as many
+//! as connections. Whoever sends more takes one of some places; whoever sends more than 1 MiB takes one of few turns, and
+//! then has to go on at a pace: a sender that stands still loses its turn in seconds, and only other large batches have
+//! waited for it.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
@@ -12,65 +15,148 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Problem;
-use super::body::{ONE, PATIENCE, broken_off};
+use super::body::ONE;
 
 /// The largest body that tells of many tasks, in bytes.
-pub(super) const MANY: usize = 32 << 20;
+const MANY: usize = 32 << 20;
+
+/// What a body may have without a place, in bytes, and one part more.
+const SMALL: usize = 16 << 10;
+
+/// How many bodies of more than [`SMALL`] are in memory at a time; more of them wait.
+const PLACES: usize = 64;
 
 /// How many batches of more than [`ONE`] are read at a time; more of them wait.
-pub(super) const TURNS: usize = 2;
+const TURNS: usize = 2;
+
+/// How long a client may take to send its first [`ONE`].
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a large batch may take for each [`ONE`] once it has its turn.
 const PACE: Duration = Duration::from_secs(2);
 
-/// How long a large batch waits for its turn.
-const TURN_WITHIN: Duration = Duration::from_secs(30);
+/// How long a body waits for its place, and a large batch for its turn.
+const ROOM_WITHIN: Duration = Duration::from_secs(30);
 
-/// The body of one batch. It keeps its turn until it is dropped.
+/// The room that there is for the bodies of all requests.
+pub(super) struct Room {
+    places: Semaphore,
+    turns: Semaphore,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        Self { places: Semaphore::new(PLACES), turns: Semaphore::new(TURNS) }
+    }
+}
+
+/// The body of one request. It keeps its room until it is dropped.
 pub(super) struct Parts<'a> {
     stream: BodyDataStream,
-    turns: &'a Semaphore,
-    turn: Option<SemaphorePermit<'a>>,
+    room: &'a Room,
+    most: usize,
+    held: Held<'a>,
     taken: usize,
     /// When the next [`ONE`] must have come.
     due: Instant,
 }
 
+enum Held<'a> {
+    Nothing,
+    Place { _permit: SemaphorePermit<'a> },
+    Turn { _permit: SemaphorePermit<'a> },
+}
+
+/// A body that has come, in its room.
+pub(super) struct Whole<'a> {
+    bytes: Vec<u8>,
+    _held: Held<'a>,
+}
+
+impl Deref for Whole<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl<'a> Parts<'a> {
-    pub fn of(body: Body, turns: &'a Semaphore) -> Self {
-        Self { stream: body.into_data_stream(), turns, turn: None, taken: 0, due: Instant::now() + PATIENCE }
+    /// Of a body that tells of one task at most.
+    pub fn of_one(body: Body, room: &'a Room) -> Self {
+        Self::new(body, room, ONE)
+    }
+
+    /// Of a body that tells of many.
+    pub fn of_many(body: Body, room: &'a Room) -> Self {
+        Self::new(body, room, MANY)
+    }
+
+    fn new(body: Body, room: &'a Room, most: usize) -> Self {
+        let due = Instant::now() + PATIENCE;
+        Self { stream: body.into_data_stream(), room, most, held: Held::Nothing, taken: 0, due }
+    }
+
+    /// All that comes.
+    pub async fn gather(mut self) -> Result<Whole<'a>, Problem> {
+        let mut bytes = Vec::new();
+        while let Some(part) = self.next().await? {
+            bytes.extend_from_slice(&part);
+        }
+        Ok(Whole { bytes, _held: self.held })
     }
 
     /// The next part; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        if self.taken > ONE && self.turn.is_none() {
-            let turn = timeout(TURN_WITHIN, self.turns.acquire()).await.map_err(|_| Problem::Busy {
-                reason: format!(
-                    "{TURNS} large batches are being read already; try again, or send fewer tasks at a time"
-                ),
-            })?;
-            self.turn = Some(turn.expect("the semaphore is never closed"));
-            self.due = Instant::now() + PACE;
-        }
+        self.find_room().await?;
         let part = timeout_at(self.due, self.stream.next()).await.map_err(|_| self.too_slow())?;
         let Some(part) = part.transpose().map_err(broken_off)? else { return Ok(None) };
         let before = self.taken / ONE;
         self.taken += part.len();
-        if self.taken > MANY {
-            return Err(Problem::TooLarge { what: "the body", limit: MANY, unit: "bytes" });
+        if self.taken > self.most {
+            return Err(Problem::TooLarge { what: "the body", limit: self.most, unit: "bytes" });
         }
-        if self.turn.is_some() && self.taken / ONE > before {
+        if matches!(self.held, Held::Turn { .. }) && self.taken / ONE > before {
             self.due = Instant::now() + PACE;
         }
         Ok(Some(part))
     }
 
+    // For what has come, before more does.
+    async fn find_room(&mut self) -> Result<(), Problem> {
+        match self.held {
+            Held::Nothing | Held::Place { .. } if self.taken > ONE => {
+                let busy =
+                    format!("{TURNS} large batches are being read already; try again, or send fewer tasks at a time");
+                self.held = Held::Turn { _permit: free(&self.room.turns, busy).await? };
+                self.due = Instant::now() + PACE;
+            }
+            Held::Nothing if self.taken > SMALL => {
+                let began = Instant::now();
+                let busy =
+                    format!("{PLACES} bodies of more than {} KiB are being read already; try again", SMALL >> 10);
+                self.held = Held::Place { _permit: free(&self.room.places, busy).await? };
+                self.due += began.elapsed();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn too_slow(&self) -> Problem {
-        match self.turn {
-            Some(_) => Problem::TooSlow { what: "the next MiB of the batch", seconds: PACE.as_secs() },
-            None => Problem::TooSlow { what: "the body", seconds: PATIENCE.as_secs() },
+        match self.held {
+            Held::Turn { .. } => Problem::TooSlow { what: "the next MiB of the batch", seconds: PACE.as_secs() },
+            _ => Problem::TooSlow { what: "the body", seconds: PATIENCE.as_secs() },
         }
     }
+}
+
+fn broken_off(error: axum::Error) -> Problem {
+    Problem::Unreadable { reason: format!("the body did not come whole: {error}") }
+}
+
+async fn free(semaphore: &Semaphore, busy: String) -> Result<SemaphorePermit<'_>, Problem> {
+    let permit = timeout(ROOM_WITHIN, semaphore.acquire()).await.map_err(|_| Problem::Busy { reason: busy })?;
+    Ok(permit.expect("the semaphore is never closed"))
 }
 
 #[cfg(test)]
@@ -90,8 +176,12 @@ mod tests {
         Bytes::from(vec![b' '; ONE])
     }
 
-    async fn read(body: Body, turns: &Semaphore) -> Result<usize, Problem> {
-        let mut parts = Parts::of(body, turns);
+    fn room(places: usize, turns: usize) -> Room {
+        Room { places: Semaphore::new(places), turns: Semaphore::new(turns) }
+    }
+
+    async fn read(body: Body, room: &Room) -> Result<usize, Problem> {
+        let mut parts = Parts::of_many(body, room);
         let mut taken = 0;
         while let Some(part) = parts.next().await? {
             taken += part.len();
@@ -101,24 +191,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_batch_that_stands_still_loses_its_turn() {
-        let turns = Semaphore::new(TURNS);
+        let room = Room::new();
         let began = Instant::now();
         let slow = async {
-            let (one, other) = tokio::join!(read(stalled(3), &turns), read(stalled(31), &turns));
+            let (one, other) = tokio::join!(read(stalled(3), &room), read(stalled(31), &room));
             assert!(matches!(one, Err(Problem::TooSlow { .. })) && matches!(other, Err(Problem::TooSlow { .. })));
         };
 
-        let quick = async { read(Body::from(vec![b' '; MANY]), &turns).await.unwrap() };
+        let quick = async { read(Body::from(vec![b' '; MANY]), &room).await.unwrap() };
         let ((), taken) = tokio::join!(slow, quick);
 
         assert_eq!(taken, MANY);
         assert!(began.elapsed() <= 2 * PACE, "{:?}", began.elapsed());
-        assert_eq!(turns.available_permits(), TURNS);
+        assert_eq!((room.turns.available_permits(), room.places.available_permits()), (TURNS, PLACES));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_small_batch_needs_no_turn() {
-        let none = Semaphore::new(0);
+        let none = room(1, 0);
 
         assert_eq!(read(Body::from(vec![b' '; ONE]), &none).await.unwrap(), ONE);
         let large = Body::from_stream(stream::iter(vec![part(); 3]).map(Ok::<_, Infallible>));
@@ -126,16 +216,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_not_small_waits_for_a_place_and_is_not_late_because_of_that() {
+        let room = room(1, 0);
+        let middling = || Body::from_stream(stream::iter([vec![b' '; SMALL + 1], vec![b' ']]).map(Ok::<_, Infallible>));
+        let first = Parts::of_one(middling(), &room).gather().await.unwrap();
+
+        assert_eq!(read(Body::from(vec![b' '; SMALL]), &room).await.unwrap(), SMALL);
+        let (second, ()) = tokio::join!(Parts::of_one(middling(), &room).gather(), async {
+            tokio::time::sleep(ROOM_WITHIN - PACE).await;
+            drop(first);
+        });
+        assert_eq!(second.unwrap().len(), SMALL + 2);
+        let _third = Parts::of_one(middling(), &room).gather().await.unwrap();
+        assert!(matches!(Parts::of_one(middling(), &room).gather().await, Err(Problem::Busy { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_small_one_that_stands_still_ends_too() {
         let began = Instant::now();
 
-        assert!(matches!(read(stalled(0), &Semaphore::new(TURNS)).await, Err(Problem::TooSlow { seconds: 30, .. })));
+        assert!(matches!(read(stalled(0), &Room::new()).await, Err(Problem::TooSlow { seconds: 30, .. })));
         assert_eq!(began.elapsed(), PATIENCE);
     }
 
     #[tokio::test]
     async fn the_whole_is_bounded() {
-        let refused = read(Body::from(vec![b' '; MANY + 1]), &Semaphore::new(TURNS)).await;
+        let refused = read(Body::from(vec![b' '; MANY + 1]), &Room::new()).await;
 
         assert!(matches!(refused, Err(Problem::TooLarge { limit: MANY, .. })));
     }

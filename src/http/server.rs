@@ -1,7 +1,7 @@
 //! Takes connections, answers on them, and ends them: axum's own server bounds none of that.
 //!
 //! Only HTTP/1.1 is spoken. When the door closes, nobody new is let in; a connection on which nothing is asked ends,
-//! the others end with their answer.
+//! the others end with their answer, and a WebSocket when whoever serves it has closed it.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -37,6 +37,9 @@ const RESERVED: usize = 256;
 /// The largest head of a request, in bytes; 431 beyond, as beyond hyper's own 100 headers.
 const HEAD: usize = 32 << 10;
 
+/// Of each connection, for reading and for writing, in bytes: they grow so far when they are needed.
+const BUFFER: usize = 64 << 10;
+
 /// The wait before connections are taken again when the system gave none: none, then longer each time up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,8 +51,8 @@ pub struct Bounds {
     /// How long a connection may stay on which nothing is asked.
     pub idle: Duration,
     pub patience: Patience,
-    /// How long answers may take to leave after the door was closed.
-    pub last_answers: Duration,
+    /// How long the last answers and the farewells of WebSockets may take after the door was closed.
+    pub farewells: Duration,
 }
 
 impl Bounds {
@@ -63,7 +66,7 @@ impl Bounds {
                 stall: Duration::from_secs(30),
                 farewell: Duration::from_secs(2),
             },
-            last_answers: Duration::from_secs(5),
+            farewells: Duration::from_secs(5),
         }
     }
 }
@@ -84,24 +87,26 @@ fn connections(open_files: Option<u64>) -> usize {
     files.saturating_sub(RESERVED).max(files / 2).clamp(1, MOST)
 }
 
-/// Answers with `app` until `stop`, then until the last answer has left, within `bounds`. What became a WebSocket
-/// lives on.
-pub async fn run(listener: TcpListener, app: Router, bounds: Bounds, stop: CancellationToken) {
+/// Answers with `app` until `close`, then until each connection has ended, within `bounds`. A WebSocket ends when
+/// whoever serves it ends it.
+pub async fn run(listener: TcpListener, app: Router, bounds: Bounds, close: CancellationToken) {
     let seats = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let service = TowerToHyperService::new(app);
-    let mut doorman = Doorman { listener, seats, pause: Duration::ZERO };
-    while let Some(next) = stop.run_until_cancelled(doorman.next()).await {
+    let mut doorman = Doorman { listener, seats: seats.clone(), pause: Duration::ZERO };
+    while let Some(next) = close.run_until_cancelled(doorman.next()).await {
         let Some((stream, peer, seat)) = next else { continue };
-        let connection = answer(stream, peer, seat, service.clone(), bounds, stop.clone());
+        let connection = answer(stream, peer, seat, service.clone(), bounds, close.clone());
         let cut = cut.clone();
         connections.spawn(async move { cut.run_until_cancelled(connection).await });
     }
     drop(doorman);
     connections.close();
-    if tokio::time::timeout(bounds.last_answers, connections.wait()).await.is_err() {
-        warn!("{} connections were cut before their answers had left", connections.len());
+    // A connection that became a WebSocket is none of `connections` any more, and still has its seat.
+    let seats_of_all = u32::try_from(bounds.connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(bounds.farewells, seats.acquire_many(seats_of_all)).await.is_err() {
+        warn!("{} connections were cut before they had ended", bounds.connections - seats.available_permits());
         cut.cancel();
         connections.wait().await;
     }
@@ -151,7 +156,7 @@ async fn answer(
     seat: OwnedSemaphorePermit,
     app: TowerToHyperService<Router>,
     bounds: Bounds,
-    stop: CancellationToken,
+    close: CancellationToken,
 ) {
     // Small frames are not to wait for company.
     let _ = stream.set_nodelay(true);
@@ -175,12 +180,13 @@ async fn answer(
         // Hyper counts it from the end of the answer before.
         .header_read_timeout(bounds.idle)
         .max_header_size(HEAD)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(line), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = stop.cancelled() => {
+        () = close.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

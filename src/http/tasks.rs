@@ -15,6 +15,9 @@ use crate::client::{Batch, Request, Submitted};
 use crate::store::{Result as StoreResult, Revoked};
 use crate::task::{Run, State as RunState, TaskId};
 
+/// How soon a claim of another process shows: within 40 ms over Redis, and the way there and back.
+const CLAIM_SHOWS: Duration = Duration::from_millis(100);
+
 /// What came of a revocation.
 #[derive(Serialize)]
 pub(super) struct Revocation {
@@ -41,6 +44,7 @@ pub(super) struct Revocation {
         (status = 409, description = "The id is taken", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 1 MiB", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 422, description = "A field or an argument is wrong, or the key was used for another request", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        (status = 503, description = "Other large bodies are being read", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn send(
@@ -52,12 +56,14 @@ pub(super) async fn send(
 ) -> Result<Reply, Problem> {
     let wait = body::wait(&uri)?;
     let key = Key::of(&headers, uri.path())?;
-    let body = body::read(body).await?;
+    let body = Parts::of_one(body, &door.room).gather().await?;
     let request = request::one(task, &body)?;
     let submitted = match key {
         None => door.client.submit(request).await?,
         Some(key) => door.submit_once(request, key, &body).await?,
     };
+    // Who waits now may wait long, and needs no body.
+    drop(body);
     let Some(patience) = wait else { return Ok(Reply::Sent(submitted)) };
     Ok(match door.wait(&submitted.id, patience).await? {
         Some(run) if run.state.is_final() => Reply::Found(Box::new(run)),
@@ -83,13 +89,13 @@ pub(super) async fn send(
         (status = 409, description = "An id is taken; `index` says which", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 413, description = "Too many or too large", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
         (status = 422, description = "A field or an argument is wrong; `index` says which", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
-        (status = 503, description = "Other large batches are being read", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
+        (status = 503, description = "Other large bodies are being read", body = ref("#/components/schemas/Problem"), content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn send_many(State(door): Shared, uri: Uri, headers: HeaderMap, body: Body) -> Result<Reply, Problem> {
     body::query(&uri, &[])?;
     let mut key = Key::of(&headers, uri.path())?;
-    let mut parts = Parts::of(body, &door.turns);
+    let mut parts = Parts::of_many(body, &door.room);
     let mut cutter = Cutter::new(is_lines(&headers));
     let mut batch = door.client.batch();
     while let Some(part) = parts.next().await? {
@@ -153,7 +159,7 @@ pub(super) async fn load(State(door): Shared, Part(id): Part, uri: Uri) -> Resul
     ),
 )]
 pub(super) async fn revoke(State(door): Shared, Part(id): Part, body: Body) -> Result<Reply, Problem> {
-    let terminate = request::terminate(&body::read(body).await?)?;
+    let terminate = request::terminate(&Parts::of_one(body, &door.room).gather().await?)?;
     let unknown = || Problem::UnknownRun { id: id.clone() };
     let id = TaskId::parse(&id).map_err(|_| unknown())?;
     let (state, terminate) = match door.client.revoke(&id, terminate).await? {
@@ -162,7 +168,7 @@ pub(super) async fn revoke(State(door): Shared, Part(id): Part, body: Body) -> R
         Revoked::TooLate(state) => (Some(state), false),
         // In a store that others use too, it may be a task of theirs that we shall only know by its claim.
         Revoked::Unknown if door.client.stores().exclusive => return Err(unknown()),
-        Revoked::Unknown => (None, terminate),
+        Revoked::Unknown => door.look_again(&id, terminate).await?,
     };
     Ok(Reply::Revoked(Revocation { id, state, terminate }))
 }
@@ -183,12 +189,23 @@ pub(super) async fn retry(State(door): Shared, Part(id): Part) -> Result<Reply, 
 }
 
 impl Door {
-    // Who waits when the process stops is told how far the task is, instead of holding the process.
+    // Who waits when the door closes is told how far the task is, instead of holding the process.
     async fn wait(&self, id: &TaskId, patience: Duration) -> StoreResult<Option<Run>> {
         tokio::select! {
             run = self.client.wait(id, patience) => run,
-            () = self.stop.cancelled() => self.client.load(id).await,
+            () = self.close.cancelled() => self.client.load(id).await,
         }
+    }
+
+    // Another process may have claimed an unknown task just before it was revoked; then it runs, and the store says so
+    // soon.
+    async fn look_again(&self, id: &TaskId, terminate: bool) -> StoreResult<(Option<RunState>, bool)> {
+        let state = self.client.wait(id, CLAIM_SHOWS).await?.map(|run| run.state);
+        Ok(match state {
+            Some(state) if state.is_final() => (Some(state), false),
+            // What waits under this id came after the revocation, and does not start.
+            state => (state.filter(|state| *state == RunState::Started), terminate),
+        })
     }
 
     async fn submit_once(&self, mut request: Request, mut key: Key, body: &[u8]) -> Result<Submitted, Problem> {

@@ -332,7 +332,8 @@ pub enum Revoked {
     WhileRunning,
     /// It had ended before, in this state.
     TooLate(State),
-    /// The store knows no such task. The revocation is remembered, because a foreign sender may have sent it.
+    /// The store knows no such task. The revocation is remembered, because a foreign sender may have sent it. For one
+    /// that another process claims in the same moment see [`Queue::claim`].
     Unknown,
 }
 
@@ -399,7 +400,8 @@ pub trait Queue: Send + Sync {
     ///
     /// Who claimed sees the task as STARTED at once, with its worker; other processes do soon, if it has not ended by
     /// then: over Redis within 40 ms. A task that is revoked by another process within that time may have begun although
-    /// it is told as revoked before its start: then it is stopped, and what comes of it is not kept.
+    /// it is told as revoked before its start: then it is stopped, and what comes of it is not kept. One that a foreign
+    /// sender sent may be told as unknown although it has begun; it is stopped where `terminate` was asked for.
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
     /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same

@@ -1,6 +1,8 @@
-//! How a worker goes on when the store fails, tasks outstay their welcome, and things happen between two steps.
+//! A worker with a store that can be made to fail: what happens when tasks outstay their welcome, and between two steps.
 
 mod follow_ups;
+mod suspects;
+mod troubles;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -181,6 +183,10 @@ impl Shop {
         self.client.submit(Request { task: task.to_owned(), ..Request::default() }).await.unwrap().id
     }
 
+    async fn say(&self, key: &str) {
+        self.client.stores().kv.set(&Space::Tasks.key(key), to_json(&true), None, false).await.unwrap();
+    }
+
     async fn has_begun(&self) {
         self.has_said("begun").await;
     }
@@ -199,17 +205,6 @@ impl Shop {
         assert!(run.state.is_final(), "it is still {:?}", run.state);
         run
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledgement_that_fails_is_tried_again() {
-    let mut shop = Shop::new("task(\"once\", #{ acks_late: false });\nfn once() { 7 }", 1, true).await;
-    shop.trouble.acknowledgements_fail.store(1, Ordering::Relaxed);
-    let _open = shop.open();
-
-    let id = shop.send("it.once").await;
-
-    assert_eq!(shop.ended(&id).await.result.unwrap().get(), "7");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,40 +261,6 @@ async fn a_termination_on_the_way_to_the_worker_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_lease_cannot_be_renewed_stands_still_until_it_is() {
-    let script = "fn wait() { kv::set(\"begun\", true); while kv::get(\"gate\") != true { sleep(0.001); } 7 }";
-    let mut shop = Shop::new(script, 1, false).await;
-    let floor = shop.worker.as_ref().unwrap().floor.clone();
-    shop.trouble.no_renewal.store(true, Ordering::Relaxed);
-    let _open = shop.open();
-    let id = shop.send("it.wait").await;
-    shop.has_begun().await;
-    while !floor.running.is_held() {
-        tokio::task::yield_now().await;
-    }
-
-    shop.say("gate").await;
-    let meanwhile = shop.client.wait(&id, Duration::from_millis(300)).await.unwrap().unwrap();
-    shop.trouble.no_renewal.store(false, Ordering::Relaxed);
-
-    assert!(!meanwhile.state.is_final(), "{meanwhile:?}");
-    assert_eq!(shop.ended(&id).await.result.unwrap().get(), "7");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_start_is_put_back_as_soon_as_the_store_can_be_reached() {
-    let mut shop = Shop::new("fn nap() { sleep(60) }", 1, true).await;
-    let floor = shop.worker.as_ref().unwrap().floor.clone();
-    (0..100).for_each(|_| floor.pace.note(Duration::from_micros(5)));
-    shop.trouble.returns_fail.store(1, Ordering::Relaxed);
-    shop.send("it.nap").await;
-    shop.send("it.nap").await;
-    let _open = shop.open();
-
-    tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it was put back");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_is_not_claimed_again_and_again() {
     let shop = Shop::new("fn nap() { sleep(60) }", 2, true).await;
     let floor = shop.worker.as_ref().unwrap().floor.clone();
@@ -314,109 +275,6 @@ async fn what_cannot_start_is_not_claimed_again_and_again() {
     tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("the third is put back");
 
     assert_eq!(floor.pace.room(2), 0);
-}
-
-const ALONE: &str = r#"
-fn usual() { kv::incr("running"); kv::set("begun", true); while kv::get("gate") != true { sleep(0.001); } kv::incr("running", -1); }
-fn suspect() { kv::incr("beside", kv::incr("running", 0)); kv::set("alone", true); while kv::get("open") != true { sleep(0.001); } }
-fn next() { kv::set("next", true); }
-"#;
-
-async fn suspects(name: &str, slots: usize) -> Shop {
-    let shop = Shop::new(ALONE, slots, true).await;
-    *shop.trouble.suspected.lock().unwrap() = Some((name.to_owned(), store::SUSPICIOUS_DEATHS));
-    shop
-}
-
-impl Shop {
-    async fn say(&self, key: &str) {
-        self.client.stores().kv.set(&Space::Tasks.key(key), to_json(&true), None, false).await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_suspect_runs_alone() {
-    let mut shop = suspects("it.suspect", 4).await;
-    let _open = shop.open();
-    let usual = shop.send("it.usual").await;
-    shop.has_begun().await;
-
-    let suspect = shop.send("it.suspect").await;
-    shop.say("gate").await;
-    shop.has_said("alone").await;
-    let next = shop.send("it.next").await;
-
-    assert!(shop.client.wait(&next, Duration::from_millis(300)).await.unwrap().unwrap().started_at.is_none());
-    assert_eq!(shop.client.load(&usual).await.unwrap().unwrap().state, State::Success);
-    shop.say("open").await;
-    assert_eq!(shop.ended(&suspect).await.state, State::Success);
-    assert_eq!(shop.ended(&next).await.state, State::Success);
-    assert_eq!(shop.client.stores().kv.get(&Space::Tasks.key("beside")).await.unwrap().unwrap().get(), "0");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_suspect_runs_at_a_time() {
-    let mut shop = suspects("it.suspect", 4).await;
-    let ids = [shop.send("it.suspect").await, shop.send("it.suspect").await, shop.send("it.suspect").await];
-
-    let _open = shop.open();
-
-    shop.has_said("alone").await;
-    let running = |run: Run| run.state == State::Started;
-    let mut runs = 0;
-    for id in &ids {
-        runs += usize::from(running(shop.client.load(id).await.unwrap().unwrap()));
-    }
-    assert_eq!(runs, 1);
-    shop.say("open").await;
-    for id in &ids {
-        assert_eq!(shop.ended(id).await.state, State::Success);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_suspect_does_not_hold_up_a_busy_worker() {
-    let mut shop = suspects("it.suspect", 2).await;
-    let _open = shop.open();
-    shop.send("it.usual").await;
-    shop.has_begun().await;
-
-    shop.send("it.suspect").await;
-
-    tokio::time::timeout(PATIENCE, shop.trouble.put_back.notified()).await.expect("it is put back");
-    assert_eq!(*shop.trouble.waits.lock().unwrap(), [Duration::from_secs(60)]);
-    let next = shop.send("it.next").await;
-    assert_eq!(shop.ended(&next).await.state, State::Success);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_stops_does_not_wait_for_its_suspects_turn() {
-    let mut shop = suspects("it.suspect", 2).await;
-    let open = shop.open();
-    shop.send("it.usual").await;
-    shop.has_begun().await;
-    let suspect = shop.send("it.suspect").await;
-    let started = async { while shop.client.load(&suspect).await.unwrap().unwrap().state != State::Started {} };
-    tokio::time::timeout(PATIENCE, started).await.expect("it is claimed");
-
-    shop.stop.cancel();
-    open.await.unwrap();
-
-    assert_eq!(shop.client.load(&suspect).await.unwrap().unwrap().state, State::Queued);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_does_not_take_is_a_failure_in_the_end() {
-    let mut shop = Shop::new("fn seven() { 7 }", 1, true).await;
-    shop.trouble.settlements_fail.store(8, Ordering::Relaxed);
-    let _open = shop.open();
-
-    let id = shop.send("it.seven").await;
-
-    let run = shop.ended(&id).await;
-    let error = run.error.unwrap();
-    assert_eq!((run.state, error.exc_type.as_str()), (State::Failure, "BackendStoreError"));
-    assert!(error.exc_message.contains("too large"), "{}", error.exc_message);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -188,8 +188,13 @@ impl House {
     }
 
     /// Sends the signal that asks it to stop, and waits for its end.
-    pub fn stop(mut self) -> std::process::ExitStatus {
+    pub fn stop(self) -> std::process::ExitStatus {
         self.signal("TERM");
+        self.ends()
+    }
+
+    /// Waits for the end of one that was asked to stop.
+    pub fn ends(mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
     }
 

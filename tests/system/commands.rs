@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
+use redis::Commands;
+
 use crate::support::house::{Plan, eventually, umbel};
+use crate::support::redis_server::RedisServer;
 
 fn run(folder: &Path, arguments: &[&str]) -> (Output, String, String) {
     let output = umbel(folder).args(arguments).output().unwrap();
@@ -238,4 +241,29 @@ fn an_open_door_is_refused_at_start() {
 
     assert_eq!(output.status.code(), Some(2));
     assert!(why.contains("loopback"), "{why}");
+}
+
+#[test]
+fn inspect_shows_dead_letters() {
+    let redis = RedisServer::start();
+    let house = Plan::new().shipped("tasks/math.rhai").store(&redis.url()).start();
+    let mut raw = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    let none = run(house.folder.path(), &["inspect", "--dead"]).1;
+    for message in ["first, no JSON", "second\tno JSON"] {
+        let _: u64 = raw.lpush("celery", message).unwrap();
+    }
+    eventually("both are laid aside", || house.get("/api/dead-letters").json["count"] == 2);
+
+    let (shown, rows, _) = run(house.folder.path(), &["inspect", "--dead"]);
+    let (_, json, _) = run(house.folder.path(), &["inspect", "--dead", "--json"]);
+    let (_, _, hint) = run(house.folder.path(), &["inspect"]);
+
+    assert_eq!((shown.status.code(), none.as_str()), (Some(0), ""));
+    let rows: Vec<Vec<&str>> = rows.lines().map(|row| row.split('\t').collect()).collect();
+    let facts: Vec<&[&str]> = rows.iter().map(|row| &row[1..5]).collect();
+    assert_eq!(facts, [["celery", "", "", "14"]; 2]);
+    assert!(rows.iter().all(|row| row.len() == 6 && row[5].contains("JSON")), "{rows:?}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["count"], &json["dead_letters"][0]["envelope"]), (&2.into(), &"second\tno JSON".into()));
+    assert!(hint.contains("2 messages could not be run: `umbel inspect --dead` shows them"), "{hint}");
 }

@@ -15,6 +15,7 @@ mod reload;
 mod reload_stress;
 mod roles;
 mod schedules;
+mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;

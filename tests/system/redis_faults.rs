@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use redis::Commands;
 use serde_json::json;
 
 use crate::support::house::{House, Plan, eventually};
@@ -101,6 +102,30 @@ fn a_redis_that_forgot_everything_is_worked_with_again() {
     assert_eq!(house.post("/api/tasks/it.nap?wait=30s", &json!({ "args": [7] })).json["result"], 7);
     assert_eq!(said(&house, "the store cannot be used"), 1);
     assert_eq!(said(&house, "can be used again, after"), 1);
+}
+
+#[test]
+fn remote_control_adds_nothing_to_what_is_said() {
+    let redis = RedisServer::start();
+    let house = house(&redis.url());
+    let mut raw = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    eventually("remote control is heard", || {
+        let heard: Vec<(String, u64)> =
+            redis::cmd("PUBSUB").arg("NUMSUB").arg("/0.celery.pidbox").query(&mut raw).unwrap();
+        heard[0].1 == 1
+    });
+
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).query(&mut raw).unwrap();
+    is_red(&house, "has no memory left");
+    let revoke =
+        json!({ "method": "revoke", "arguments": { "task_id": "x", "terminate": false }, "destination": null });
+    let envelope = json!({ "body": revoke.to_string(), "properties": {} });
+    let _: u64 = raw.publish("/0.celery.pidbox", envelope.to_string()).unwrap();
+    eventually("it is not done", || said(&house, "remote control: `revoke` is not done") == 1);
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).query(&mut raw).unwrap();
+
+    is_green(&house);
+    it_was_said_once(&house);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use redis::Commands;
 use serde_json::{Value, json};
 
 use crate::support::house::{House, Plan, eventually, umbel};
@@ -72,6 +73,31 @@ fn a_worker_may_be_given_its_queues() {
     assert_eq!(worker.get(&path).json["state"], "QUEUED");
     let _other = start(&folder, &redis, &["worker"]);
     assert_eq!(worker.get(&format!("{path}?wait=60s")).json["result"], 2);
+}
+
+#[test]
+fn what_another_process_has_just_claimed_is_not_revoked_as_unknown() {
+    let redis = RedisServer::start();
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let door = Plan::in_folder(folder.clone())
+        .script("it.rhai", "fn wait() { loop { sleep(0.01) } }")
+        .store(&redis.url())
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .start();
+    let _worker = start(&folder, &redis, &["worker"]);
+    let mut raw = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    // As another program sends it, so that the store knows it by its claim alone.
+    let headers = json!({ "id": "theirs", "task": "it.wait" });
+    let message = json!({ "body": "[[], {}, {}]", "headers": headers, "properties": {} });
+    let _: u64 = raw.lpush("celery", message.to_string()).unwrap();
+    eventually("it is claimed", || raw.hlen::<_, u64>("umbel:claimed:celery").unwrap() == 1);
+
+    let told = door.post("/api/tasks/theirs/revoke", &json!({}));
+    let stopped = door.post("/api/tasks/theirs/revoke", &json!({ "terminate": true }));
+
+    assert_eq!(told.json, json!({ "id": "theirs", "state": "STARTED", "terminate": false }));
+    assert_eq!(stopped.json, json!({ "id": "theirs", "state": "STARTED", "terminate": true }));
+    assert_eq!(door.get("/api/tasks/theirs?wait=60s").json["state"], "REVOKED");
 }
 
 #[test]

@@ -1,24 +1,10 @@
-//! Who is let in, in what form, for how long.
+//! Who is let in, in what form, and how a refusal looks.
 
 use axum::http::Method;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::http::access::{self, Access, TABLE};
-use crate::http::line::Patience;
-use crate::http::server::{self, Bounds};
 use crate::http::{Scope, Token};
-
-const SHORT: Duration = Duration::from_millis(50);
-
-/// Bounds that no test reaches by chance.
-const WIDE: Bounds = Bounds {
-    connections: 100,
-    idle: PATIENCE,
-    patience: Patience { head: PATIENCE, stall: PATIENCE, farewell: PATIENCE },
-    last_answers: PATIENCE,
-};
 
 impl House {
     /// Behind tokens that are called as their scopes, and one with none.
@@ -32,47 +18,13 @@ impl House {
         let mut tokens: Vec<Token> = Scope::ALL.iter().map(|scope| token(scope.as_str(), &[*scope])).collect();
         tokens.push(token("none", &[]));
         let state = AppState { tokens, local_token: Some("local".to_owned()), ..house.state.clone() };
-        Self { app: router(state.clone(), house.stop.clone()), state, ..house }
+        Self { app: router(state.clone(), house.close.clone()), state, ..house }
     }
 
     async fn ask_as(&self, token: &str, method: &str, path: &str) -> Answer {
         self.ask(method, path, &[("authorization", &format!("Bearer {token}"))], Body::empty()).await
     }
-
-    async fn serve_within(&self, bounds: Bounds) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let app = router(self.state.clone(), self.stop.clone());
-        (address, tokio::spawn(server::run(listener, app, bounds, self.stop.clone())))
-    }
 }
-
-async fn say(address: SocketAddr, text: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(text.as_bytes()).await.unwrap();
-    stream
-}
-
-/// Everything that comes until the connection ends, however it does.
-async fn hear(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("the connection ends");
-    String::from_utf8(heard).unwrap()
-}
-
-/// One answer that has no body worth reading.
-async fn hear_head(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    while !heard.windows(4).any(|end| end == b"\r\n\r\n") {
-        let mut part = [0; 512];
-        let read = tokio::time::timeout(PATIENCE, stream.read(&mut part)).await.expect("an answer").unwrap();
-        assert!(read > 0, "the connection ended after {heard:?}");
-        heard.extend_from_slice(&part[..read]);
-    }
-    String::from_utf8(heard).unwrap()
-}
-
-const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 #[tokio::test]
 async fn every_route_asks_for_its_scope() {
@@ -124,6 +76,17 @@ async fn a_token_is_not_taken_from_the_query_of_a_plain_request() {
     let events = [("accept", "text/event-stream")];
     assert_eq!(house.ask("GET", "/api/tasks?limit=1&token=read", &events, Body::empty()).await.status, 200);
     assert_problem(&house.ask("POST", "/api/tasks?token=send", &events, Body::empty()).await, 401, "no-token");
+}
+
+#[tokio::test]
+async fn where_no_token_is_asked_for_one_that_is_shown_does_no_harm() {
+    let open = House::open().await;
+    let closed = House::with_tokens().await;
+    let read = [("authorization", "Bearer read")];
+
+    assert_eq!(open.get("/api/tasks?limit=1&token=any").await.status, 200);
+    assert_eq!(open.ask("GET", "/api/tasks", &read, Body::empty()).await.status, 200);
+    assert_eq!(closed.ask("GET", "/api/tasks?token=other", &read, Body::empty()).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,118 +145,35 @@ async fn answers_are_neither_guessed_nor_kept() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_bound_wait_for_a_seat() {
+#[tokio::test]
+async fn every_refusal_is_a_problem_document() {
     let house = House::open().await;
-    let (address, _) = house.serve_within(Bounds { connections: 1, ..WIDE }).await;
 
-    let mut first = say(address, HEALTH).await;
-    assert!(hear_head(&mut first).await.starts_with("HTTP/1.1 200"));
-    let mut second = say(address, HEALTH).await;
-    assert!(tokio::time::timeout(SHORT, second.read_u8()).await.is_err(), "there is no seat yet");
-    drop(first);
-
-    assert!(hear_head(&mut second).await.starts_with("HTTP/1.1 200"));
+    assert_problem(&house.get("/api/nothing").await, 404, "unknown-path");
+    assert_problem(&house.get("/api/tasks/%FF").await, 400, "unreadable");
+    assert_problem(&house.get("/api/tasks?limit=%FF").await, 422, "bad-field");
+    let wrong = house.ask("DELETE", "/api/tasks/x", &[], Body::empty()).await;
+    assert_problem(&wrong, 405, "wrong-method");
+    assert_eq!(wrong.headers["allow"], "GET,HEAD,POST");
+    assert_problem(&house.ask("PUT", "/healthz", &[], Body::empty()).await, 405, "wrong-method");
+    assert_problem(&house.get("/ws/echo/me/").await, 426, "sockets-only");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_on_which_nothing_is_asked_ends() {
+#[tokio::test]
+async fn pages_of_other_sites_are_kept_out_everywhere() {
     let house = House::open().await;
-    let (address, _) = house.serve_within(Bounds { idle: SHORT, ..WIDE }).await;
 
-    let heard = hear(&mut say(address, HEALTH).await).await;
-
-    assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_does_not_come_ends_its_connection() {
-    let house = House::open().await;
-    let (address, _) = house.serve_within(Bounds { patience: Patience { head: SHORT, ..WIDE.patience }, ..WIDE }).await;
-
-    for text in ["", "GET /healthz HTTP/1.1\r\nhost: local"] {
-        assert_eq!(hear(&mut say(address, text).await).await, "");
-    }
-    let mut second = say(address, HEALTH).await;
-    hear_head(&mut second).await;
-    second.write_all(b"GET").await.unwrap();
-    hear(&mut second).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_not_a_head_that_does_not_come() {
-    let house = House::open().await;
-    let bounds = Bounds { idle: SHORT, patience: Patience { head: SHORT, ..WIDE.patience }, ..WIDE };
-    let (address, _) = house.serve_within(bounds).await;
-    let (mut socket, _) = connect_async(format!("ws://{address}/ws/echo/me/")).await.unwrap();
-
-    for _ in 0..3 {
-        assert!(tokio::time::timeout(2 * SHORT, socket.next()).await.is_err());
-        socket.send(Message::text(r#"{"message":"hello"}"#)).await.unwrap();
-        assert_eq!(next(&mut socket).await, Message::text(r#"{"heard":"hello"}"#));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_sends_too_much_still_reads_that_it_is_too_much() {
-    let house = House::open().await;
-    let (address, _) = house.serve_within(WIDE).await;
-    let length = 8 << 20;
-    let head = format!("POST /api/tasks/math.greet HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
-    let mut stream = say(address, &head).await;
-
-    // All of it, before a byte of the answer is read.
-    stream.write_all(&vec![b' '; length]).await.expect("what is sent is taken");
-    stream.shutdown().await.unwrap();
-
-    assert!(hear(&mut stream).await.starts_with("HTTP/1.1 413"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_closing_door_ends_what_is_idle_and_answers_what_is_asked() {
-    let house = House::open().await;
-    let (address, serving) = house.serve_within(WIDE).await;
-    let mut idle = say(address, HEALTH).await;
-    hear_head(&mut idle).await;
-    let mut waiting = Vec::new();
-    for n in 0..20 {
-        let head = concat!(
-            "POST /api/tasks/math.add?wait=60s HTTP/1.1\r\nhost: localhost\r\n",
-            "expect: 100-continue\r\ncontent-length: 14\r\n\r\n"
-        );
-        let mut stream = say(address, head).await;
-        // The server asks for the body, so it has taken the request.
-        assert!(hear_head(&mut stream).await.starts_with("HTTP/1.1 100"));
-        if n % 2 == 0 {
-            stream.write_all(br#"{"args":[1,2]}"#).await.unwrap();
+    for path in ["/", "/healthz", "/api/tasks", "/api/nothing", "/ws/echo/me/"] {
+        for headers in [
+            [("host", "evil.example"), ("accept", "*/*")],
+            [("host", "localhost"), ("origin", "https://evil.example")],
+            [("host", "localhost"), ("origin", "null")],
+            [("host", "localhost"), ("sec-fetch-site", "cross-site")],
+        ] {
+            let answer = house.ask("GET", path, &headers, Body::empty()).await;
+            assert_problem(&answer, 403, "foreign-request");
         }
-        waiting.push(stream);
     }
-
-    house.stop.cancel();
-    for stream in waiting.iter_mut().skip(1).step_by(2) {
-        stream.write_all(br#"{"args":[1,2]}"#).await.unwrap();
-    }
-
-    for stream in &mut waiting {
-        let answer = hear(stream).await;
-        assert!(answer.starts_with("HTTP/1.1 202") && answer.contains("\"QUEUED\""), "{answer}");
-    }
-    assert!(!hear(&mut idle).await.contains("HTTP/1.1"));
-    tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap();
-    assert!(TcpStream::connect(address).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_closing_door_does_not_wait_for_ever() {
-    let house = House::open().await;
-    let (address, serving) = house.serve_within(Bounds { last_answers: SHORT, ..WIDE }).await;
-    let head =
-        "POST /api/tasks/math.greet HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
-    let mut sending = say(address, head).await;
-    hear_head(&mut sending).await;
-
-    house.stop.cancel();
-
-    tokio::time::timeout(PATIENCE, serving).await.expect("its end").unwrap();
+    let known = [("host", "umbel.example"), ("origin", "https://umbel.example")];
+    assert_eq!(house.ask("GET", "/healthz", &known, Body::empty()).await.status, 200);
 }

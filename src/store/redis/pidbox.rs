@@ -16,7 +16,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use crate::store::{Broker, Command, Control, Error, ReplyTo, Result};
+use crate::store::{Broker, Command, Control, ReplyTo, Result};
 use crate::task::TaskId;
 
 use super::Redis;
@@ -40,8 +40,7 @@ impl Control for Redis {
                 () = heard.closed() => return,
                 ended = self.listen_until_lost(&heard) => ended,
             };
-            // That Redis is away is told by those who need it more.
-            if matches!(cause, Error::Away { .. }) {
+            if cause.is_told() {
                 debug!("remote control is not heard: {cause}");
             } else if !std::mem::replace(&mut refused, true) {
                 warn!("remote control is not heard, trying again: {cause}");

@@ -164,7 +164,9 @@ async fn a_hostile_message_is_answered_or_laid_aside_and_stops_nobody() {
         push(&stores, vec![message("good")]).await;
 
         let mut claimed = Vec::new();
+        let end = Instant::now() + 10 * PATIENCE;
         while !ids(&claimed).contains(&"good".to_owned()) {
+            assert!(Instant::now() < end, "{name}: what stands behind it does not come");
             claimed.extend(claim_patiently(&stores).await);
         }
 
