@@ -10,13 +10,15 @@
 //! memory limit bounds the levels, and the stack of a script's thread is made large enough for the most of them:
 //! see [`stack_for`].
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+
+use mimalloc::MiMalloc;
 
 use super::HostError;
 use crate::task::{Json, TaskId};
 
-/// The system's allocator, which counts for [`Limits::memory`](super::Limits). A program that embeds umbel sets it,
+/// An allocator that counts for [`Limits::memory`](super::Limits). A program that embeds umbel sets it,
 /// or its scripts are not bounded:
 ///
 /// ```
@@ -24,6 +26,9 @@ use crate::task::{Json, TaskId};
 /// static ALLOCATOR: umbel::script::CountingAllocator = umbel::script::CountingAllocator;
 /// ```
 pub struct CountingAllocator;
+
+// A task is many small pieces that one thread makes and another frees, where the system's allocator is slow.
+const HEAP: MiMalloc = MiMalloc;
 
 /// What an array or a map weighs besides what it holds, because dropping it may take so much of the stack.
 const NESTING: usize = 256;
@@ -65,27 +70,27 @@ fn count(change: isize) {
     let _ = HELD.try_with(|held| held.set(held.get().wrapping_add(change)));
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came, and what that answers is returned as it is;
+// SAFETY: every call is handed on to the allocator behind it as it came, and what that answers is returned as it is;
 // counting touches a thread-local number only, and neither allocates nor panics.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(weight(layout.size()));
-        unsafe { System.alloc(layout) }
+        unsafe { HEAP.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(weight(layout.size()));
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { HEAP.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(weight(layout.size()).wrapping_neg());
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { HEAP.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(weight(size).wrapping_sub(weight(layout.size())));
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { HEAP.realloc(pointer, layout, size) }
     }
 }
 

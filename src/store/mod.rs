@@ -206,7 +206,7 @@ pub struct Receipt {
 /// A message that one worker has claimed.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    pub message: Message,
+    pub message: Arc<Message>,
     pub receipt: Receipt,
     /// It was claimed before, by a process that died.
     pub redelivered: bool,

@@ -122,7 +122,7 @@ async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
             Err(cause) => {
                 meters::store_failed();
                 if backoff.is_first() && !cause.is_told() {
-                    let Message { id, task, .. } = &delivery.message;
+                    let Message { id, task, .. } = &*delivery.message;
                     warn!(task.id = %id, "cannot acknowledge {task}[{id}], trying again: {cause}");
                 }
                 if !backoff.pause(&floor.stopping).await {

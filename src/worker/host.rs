@@ -56,7 +56,7 @@ impl TaskHost {
     pub fn new(floor: Arc<Floor>, delivery: &Delivery, task: &Task, meter: Arc<Meter>, claimed: Instant) -> Self {
         Self {
             floor,
-            message: Arc::new(delivery.message.clone()),
+            message: delivery.message.clone(),
             receipt: delivery.receipt.clone(),
             space: Space::of(task.plugin.as_deref()),
             ignore_result: delivery.message.ignore_result.unwrap_or(task.options.ignore_result),

@@ -41,7 +41,7 @@ pub async fn run_alone(
         floor.give_back(suspects.collect(), Duration::ZERO, stop).await;
     }
 
-    let Message { id, task, .. } = &suspect.message;
+    let Message { id, task, .. } = &*suspect.message;
     let deaths = suspect.deaths;
     tokio::select! {
         quiet = timeout(QUIET_WITHIN, floor.quiet(executions)) => if quiet.is_err() {

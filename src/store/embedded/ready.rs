@@ -4,7 +4,7 @@
 //! each queue the turn before which everything is claimed already.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -201,6 +201,7 @@ impl Desk {
                 let receipt = self.claims.add(&message, found.seq, found.turn, redelivered, now);
                 self.was_claimed(&message.id);
                 let (deaths, expired) = (self.deaths_of(found.seq, now), message.is_expired(now));
+                let message = Arc::new(message);
                 Ok(Some(Delivery { message, receipt, redelivered, deaths, expired, waited }))
             }
             Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {

@@ -53,6 +53,7 @@ impl Candidate {
         let brief = Brief::of(&message).to_text().into();
         let receipt = Receipt { id: message.id.clone(), token };
         let expired = (1..=now).contains(&expires_ms(&message));
+        let message = Arc::new(message);
         (Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief))
     }
 }
@@ -235,6 +236,7 @@ impl Redis {
             let (decision, deaths) = decision.split_once(' ').unwrap_or((&decision, "0"));
             let (redelivered, deaths) = (decision == "again", deaths.parse().unwrap_or(0));
             let expired = decision == "expired";
+            let message = Arc::new(message);
             let delivery = Delivery { message, receipt, redelivered, deaths, expired, waited: None };
             match decision {
                 "start" | "again" | "expired" => deliveries.push((delivery, None)),

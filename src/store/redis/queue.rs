@@ -45,6 +45,7 @@ impl Redis {
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
         let id = message.id.clone();
         let receipt = Receipt { id: id.clone(), token };
+        let message = Arc::new(message);
         let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false, waited: None };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
         if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await

@@ -43,7 +43,7 @@ pub fn revocation(reason: &str) -> Failure {
 /// What Celery's own worker would write for this ending; `None` when the result is to be ignored.
 pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Option<String> {
     let Settlement { delivery, ending, attempt, .. } = settlement;
-    let subject = Subject::from(&delivery.message);
+    let subject = Subject::from(&*delivery.message);
     if attempt.ignore_result {
         return None;
     }
@@ -253,7 +253,7 @@ mod tests {
         let settlement = Settlement {
             delivery: Delivery {
                 receipt: Receipt { id: message.id.clone(), token: 1 },
-                message,
+                message: message.into(),
                 redelivered: false,
                 deaths: 0,
                 expired: false,
@@ -362,7 +362,7 @@ mod tests {
         let settlement = Settlement {
             delivery: Delivery {
                 receipt: Receipt { id: message.id.clone(), token: 1 },
-                message,
+                message: message.into(),
                 redelivered: false,
                 deaths: 0,
                 expired: false,

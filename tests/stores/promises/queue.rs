@@ -311,7 +311,7 @@ pub async fn what_was_acknowledged_and_did_not_start_is_put_back<P: Place>() {
     assert_eq!(depth, Depth { ready: 0, delayed: 0, claimed: 1 });
     assert_eq!(state(place.stores(), "m1").await, State::Queued);
     let again = claim_one(place.stores()).await;
-    assert_eq!((again.message.id, again.redelivered), (id("m1"), false));
+    assert_eq!((again.receipt.id, again.redelivered), (id("m1"), false));
 }
 
 pub async fn a_full_queue_does_not_starve_another<P: Place>() {

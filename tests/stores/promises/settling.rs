@@ -80,7 +80,7 @@ pub async fn a_retry_waits_and_comes_back_counted<P: Place>() {
     assert_eq!(waiting.parent_id, Some(id("sender")), "it is not its own parent");
     let again = claim_one(place.stores()).await;
     assert!(Utc::now() >= due);
-    assert_eq!((again.message.id, again.message.retries), (id("m1"), 1));
+    assert_eq!((again.receipt.id.clone(), again.message.retries), (id("m1"), 1));
     assert_eq!(again.message.body, first.message.body);
     assert!(!again.redelivered);
     assert_nothing_comes(place.stores()).await;
