@@ -4,8 +4,8 @@
 //! each queue the turn before which everything is claimed already.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;

@@ -17,8 +17,8 @@ use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSP
 use crate::task::{Message, QueueName};
 
 use super::Redis;
-use super::connection::PATIENCE;
 use super::dead::Refused;
+use super::fault::PATIENCE;
 use super::hands::Held;
 use super::record::Brief;
 use super::settle::{due, due_ms, expires, expires_ms};

@@ -16,13 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::store::{Error, RedisSettings, Result};
 
 use super::dialer::{self, Dialer};
-use super::fault::{Fault, silent};
+use super::fault::{Fault, PATIENCE, silent};
 use super::keeper::{Doubt, Keeper, Line};
 use super::keys::Keys;
 use super::script::Scripts;
-
-/// How long a call may take before Redis counts as away.
-pub const PATIENCE: Duration = Duration::from_millis(900);
 
 /// The shared connection, and how to make others. Cheap to clone.
 #[derive(Clone)]

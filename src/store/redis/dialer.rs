@@ -16,8 +16,7 @@ use redis::{
 use tokio::time::timeout;
 
 use super::address::{Address, Host, Way};
-use super::connection::PATIENCE;
-use super::fault::{Fault, LOST, Remedy, silent};
+use super::fault::{Fault, LOST, PATIENCE, Remedy, silent};
 use crate::store::{RedisSettings, Secret};
 
 /// What is known of one Redis, and how to reach it.

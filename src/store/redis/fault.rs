@@ -1,10 +1,14 @@
 //! What an error of Redis means: whether it passes, whether another connection would help, and all of it in words.
 
 use std::io;
+use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::Error;
+
+/// How long a call may take before Redis counts as away.
+pub const PATIENCE: Duration = Duration::from_millis(900);
 
 /// What can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +184,7 @@ pub const CLUSTER: &str = "is a Redis Cluster, where the keys of Celery would li
 pub const LOST: &str = "the connection was lost";
 
 /// Nothing came within `patience`.
-pub fn silent(patience: std::time::Duration) -> Fault {
+pub fn silent(patience: Duration) -> Fault {
     Fault::new(Remedy::Redial, format!("did not answer within {} ms", patience.as_millis()))
 }
 

@@ -19,7 +19,8 @@ use tracing::warn;
 use crate::store::{Receipt, Result};
 use crate::task::{QueueName, TaskId};
 
-use super::connection::{Connection, PATIENCE};
+use super::connection::Connection;
+use super::fault::PATIENCE;
 
 /// How often it is looked what is to be written down; what is as old as that is.
 const MOMENT: Duration = Duration::from_millis(20);

@@ -21,7 +21,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::store::Result;
 
-use super::connection::{Connection, PATIENCE};
+use super::connection::Connection;
+use super::fault::PATIENCE;
 
 /// How many lists are waited for at once, which is 32 queues. What comes to the lists beyond these is found within
 /// [`LOOK_AGAIN`] instead of at once; whose turn it is to be among the first changes with each look.

@@ -15,9 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::connection::PATIENCE;
 use super::dialer::{Dialed, Dialer};
-use super::fault::{Fault, Remedy};
+use super::fault::{Fault, PATIENCE, Remedy};
 use crate::store::outage::Outage;
 
 /// The pauses between tries: each twice the one before, and of that a random part of a half at least, so that many

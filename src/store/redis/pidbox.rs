@@ -20,7 +20,7 @@ use crate::store::{Broker, Command, Control, ReplyTo, Result};
 use crate::task::TaskId;
 
 use super::Redis;
-use super::connection::PATIENCE;
+use super::fault::PATIENCE;
 
 /// The pause between attempts to listen again.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@ use crate::store::{
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
 use super::Redis;
-use super::connection::PATIENCE;
+use super::fault::PATIENCE;
 use super::record::Ended;
 use super::results;
 use super::settle::new_message;

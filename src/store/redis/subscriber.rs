@@ -18,7 +18,8 @@ use tracing::debug;
 use crate::store::{Error, Result};
 use crate::task::TaskId;
 
-use super::connection::{Connection, PATIENCE};
+use super::connection::Connection;
+use super::fault::PATIENCE;
 
 /// How many ids of tasks to stop a slow reader may be behind before it misses some.
 const TERMINATIONS: usize = 1024;
