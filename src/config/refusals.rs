@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::{Settings, shown};
+use super::{Settings, told};
 use crate::client::Route;
 use crate::store;
 use crate::task::QueueName;
@@ -85,7 +85,7 @@ fn limits(settings: &Settings) -> Vec<Refusal> {
     let no_time = limits.time_limit == Duration::ZERO;
     let no_time = no_time.then(|| (path(["limits", "time_limit"]), "no task runs in no time".to_owned()));
     let too_little = (limits.memory < LEAST_MEMORY).then(|| {
-        let why = format!("`{}` is too little for any script: give it `1MiB` at least", shown::size(limits.memory));
+        let why = format!("`{}` is too little for any script: give it `1MiB` at least", told::size(limits.memory));
         (path(["limits", "memory"]), why)
     });
     no_time.into_iter().chain(too_little).collect()

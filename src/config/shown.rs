@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
@@ -73,7 +72,7 @@ pub(super) fn time_shown<S: Serializer>(duration: &Duration, output: S) -> Resul
 
 pub(super) fn limits_shown<S: Serializer>(limits: &Limits, output: S) -> Result<S::Ok, S::Error> {
     let Limits { time_limit, memory, soft_time_limit, operations, of_plugin: _ } = limits;
-    let mut shown = serde_json::json!({ "time_limit": show_duration(*time_limit), "memory": size(*memory) });
+    let mut shown = serde_json::json!({ "time_limit": show_duration(*time_limit), "memory": told::size(*memory) });
     if let Some(limit) = soft_time_limit {
         shown["soft_time_limit"] = show_duration(*limit).into();
     }
@@ -90,24 +89,11 @@ pub(super) fn tokens_shown<S: Serializer>(tokens: &[Token], output: S) -> Result
     shown.collect::<Vec<_>>().serialize(output)
 }
 
-/// In the largest whole unit, so that it is read as the same size again.
-pub(super) fn size(size: ByteSize) -> String {
-    let bytes = size.as_u64();
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let whole = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     proptest::proptest! {
-        #[test]
-        fn a_size_is_read_as_it_was_shown(bytes in 0u64..1 << 50) {
-            proptest::prop_assert_eq!(size(ByteSize(bytes)).parse::<ByteSize>().unwrap().as_u64(), bytes);
-        }
-
         #[test]
         fn what_is_shown_is_toml(key in "\\PC{1,12}", text in "\\PC{0,20}", number in 0i64..) {
             let value = serde_json::json!({ key.clone(): [text, number] });

@@ -1,5 +1,6 @@
 //! What is wrong, in words: figment's errors speak of Rust, and know no lines.
 
+use bytesize::ByteSize;
 use figment::error::{Actual, Error, Kind};
 
 use super::known::{KNOWN, way_out};
@@ -62,6 +63,14 @@ fn unknown(at: &[String], name: &str, known: &[&str]) -> String {
     format!("`{name}` is not a setting of `{of}`{}", way_out(name, known, str::to_owned))
 }
 
+/// In the largest whole unit, so that it is read as the same size again.
+pub(super) fn size(size: ByteSize) -> String {
+    let bytes = size.as_u64();
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 fn found(actual: &Actual) -> String {
     match actual {
         Actual::Str(text) => format!("`{text}`"),
@@ -85,5 +94,17 @@ fn wanted(expected: &str) -> &str {
         "an integer or string" | "parsable string" | "integer overflow" => "a size, as in `128MiB`",
         table if table.starts_with("struct ") || table == "a map" => "a table",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_size_is_read_as_it_was_shown(bytes in 0u64..1 << 50) {
+            proptest::prop_assert_eq!(size(ByteSize(bytes)).parse::<ByteSize>().unwrap().as_u64(), bytes);
+        }
     }
 }
