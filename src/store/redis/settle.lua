@@ -22,7 +22,11 @@ while next_start <= #ARGV do
 end
 
 local held = are_held(tokens)
-local all_known = #unwritten == 0 or redis.call('EXISTS', unpack(unwritten)) == #unwritten
+local all_known, none_known = true, false
+if #unwritten > 0 then
+  local number = redis.call('EXISTS', unpack(unwritten))
+  all_known, none_known = number == #unwritten, number == 0
+end
 local settled, of_queue, over, known = {}, {}, {}, {}
 
 local function follow(first, last)
@@ -53,7 +57,8 @@ local function settle(at)
     redis.call('ZREM', REVOKED, id)
     return
   end
-  if not all_known and brief ~= '' and redis.call('HEXISTS', run, 'brief') == 0 then -- it came from outside
+  local is_from_outside = brief ~= '' and not all_known and (none_known or redis.call('HEXISTS', run, 'brief') == 0)
+  if is_from_outside then
     redis.call('HSET', run, 'brief', brief, 'queue', queue, 'state', state, 'attempt', attempt)
     known[#known + 1] = now_us_text
     known[#known + 1] = id
