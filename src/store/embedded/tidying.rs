@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::claims::Note;
 use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::micros;
@@ -36,8 +37,9 @@ impl Desk {
 
     /// Notes who has what, for a next process.
     pub fn mark_claimed(&mut self) -> Outcome<()> {
-        for seq in self.claims.mark() {
+        for (id, seq) in self.claims.unmarked() {
             self.execute("UPDATE task SET held = 1 WHERE seq = ?1", [seq])?;
+            self.noted(&id, Note::Held);
         }
         Ok(())
     }

@@ -110,3 +110,50 @@ async fn deliveries_that_could_not_be_put_back_together_are_put_back_later() {
 
     assert_eq!(queue.claim(&Queues::Every, 2, PATIENCE).await.unwrap().len(), 2);
 }
+
+// Of an embedded store whose next commit fails when a row is put into `orphan`.
+async fn with_orphans() -> Arc<Embedded> {
+    let embedded = Embedded::start(&File::in_memory(), None, Settings::default()).unwrap();
+    let tables = "CREATE TABLE parent (id INTEGER PRIMARY KEY); \
+        CREATE TABLE orphan (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)";
+    embedded.writer.write(|desk| Ok(desk.db.execute_batch(tables)?)).await.unwrap();
+    embedded
+}
+
+#[tokio::test]
+async fn what_a_commit_that_failed_had_noted_of_a_claim_is_undone() {
+    let embedded = with_orphans().await;
+    let queue = embedded.clone().stores().queue;
+    queue.push(vec![message("m1")], None).await.unwrap();
+    let receipt = queue.claim(&Queues::Every, 1, PATIENCE).await.unwrap()[0].receipt.clone();
+
+    let noted = receipt.clone();
+    let failed = embedded.writer.write(move |desk| {
+        desk.acknowledge(&noted)?;
+        desk.mark_claimed()?;
+        desk.revoke(&noted.id, false, Utc::now())?;
+        desk.execute("INSERT INTO orphan VALUES (7)", [])?;
+        Ok(())
+    });
+    failed.await.unwrap_err();
+
+    let notes = embedded.claims.with(&receipt, |claim| [claim.acknowledged, claim.marked, claim.revoked]);
+    assert_eq!(notes, Some([false; 3]));
+}
+
+#[tokio::test]
+async fn what_nobody_took_is_put_back_although_a_commit_fails() {
+    let embedded = with_orphans().await;
+    let queue = embedded.clone().stores().queue;
+    queue.push(vec![message("m1")], None).await.unwrap();
+    let receipt = queue.claim(&Queues::Every, 1, PATIENCE).await.unwrap()[0].receipt.clone();
+
+    let failed = embedded.writer.write(move |desk| {
+        desk.take_back(vec![receipt]);
+        desk.execute("INSERT INTO orphan VALUES (7)", [])?;
+        Ok(())
+    });
+    failed.await.unwrap_err();
+
+    assert_eq!(queue.claim(&Queues::Every, 1, PATIENCE).await.unwrap().len(), 1);
+}
