@@ -42,14 +42,6 @@ struct Held {
     last_token: u64,
 }
 
-/// What the row of a claimed task says, too.
-#[derive(Debug, Clone, Copy)]
-pub enum Note {
-    Held,
-    Acknowledged,
-    Revoked,
-}
-
 /// A token is the number of the opening of the store, then the number of the claim.
 const OPENING_SHIFT: u32 = 40;
 
@@ -152,23 +144,16 @@ impl Claims {
         }
     }
 
-    /// Tasks and rows whose `held` is to be written.
-    pub fn unmarked(&self) -> Vec<(TaskId, i64)> {
-        let held = self.held();
-        let fresh = held.by_id.iter().filter(|(_, claim)| !claim.marked && !claim.redelivered && !claim.ending);
-        fresh.map(|(id, claim)| (id.clone(), claim.seq)).collect()
-    }
-
-    /// Whether the row of whoever has the task says `note`. True when that is new.
-    pub fn note(&self, id: &TaskId, note: Note, says: bool) -> bool {
+    /// Rows whose `held` is to be written, and marks them as written.
+    pub fn mark(&self) -> Vec<i64> {
         let mut held = self.held();
-        let Some(claim) = held.by_id.get_mut(id) else { return false };
-        let place = match note {
-            Note::Held => &mut claim.marked,
-            Note::Acknowledged => &mut claim.acknowledged,
-            Note::Revoked => &mut claim.revoked,
-        };
-        std::mem::replace(place, says) != says
+        let fresh = held.by_id.values_mut().filter(|claim| !claim.marked && !claim.redelivered && !claim.ending);
+        fresh
+            .map(|claim| {
+                claim.marked = true;
+                claim.seq
+            })
+            .collect()
     }
 
     /// All rows that are claimed, newest first.

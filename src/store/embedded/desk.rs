@@ -8,7 +8,7 @@ use chrono::Utc;
 use rusqlite::{Connection, params};
 use tokio::sync::broadcast;
 
-use super::claims::{Claims, Note};
+use super::claims::Claims;
 use super::deaths;
 use super::depths::{Count, Depths};
 use super::file::{Fault, File, Outcome};
@@ -29,10 +29,6 @@ enum After {
     Settled(TaskId),
     /// The claim has ended, and its message waits again.
     PutBack(TaskId),
-    /// The row of a claim says so. The claim says it already.
-    Noted(TaskId, Note),
-    /// What nobody took is put back.
-    Returned,
     /// The state is final: wake who waits for it.
     Ended(TaskId),
     /// What is known of the task is not as it was: wake who watches it.
@@ -66,8 +62,6 @@ pub struct Desk {
     pub ended: i64,
     /// How many revocations of unknown tasks are kept.
     pub revocations: i64,
-    /// Deliveries that nobody took, and that are not put back yet.
-    unclaimed: Vec<Receipt>,
     /// Results up to this row (when it finished, which it is) were dropped for their age.
     pub dropped: (i64, i64),
     /// How many rows had changed when the timer came last, and when everything was brought into the database.
@@ -109,7 +103,6 @@ impl Desk {
             next_due: None,
             ended: 0,
             revocations: 0,
-            unclaimed: Vec::new(),
             dropped: (0, 0),
             seen: (0, 0),
             after: Vec::new(),
@@ -172,7 +165,7 @@ impl Desk {
         // A full disk may have ended the whole transaction, and the savepoint with it.
         if done.is_err() && !self.db.is_autocommit() {
             let undone = self.after.split_off(noted);
-            self.undo(undone);
+            self.claims_hold_on(undone);
             self.ended = ended;
             self.execute("ROLLBACK TO command", ())?;
         }
@@ -211,8 +204,6 @@ impl Desk {
             match after {
                 After::Settled(id) => drop(self.claims.remove(&id)),
                 After::PutBack(id) => self.unclaim(&id),
-                After::Noted(..) => {}
-                After::Returned => self.unclaimed.clear(),
                 After::Ended(id) => self.watchers.ended(&id),
                 After::Changed(id) => self.watchers.changed(&id),
                 After::Moved(queue, by) => self.depths.moved(&queue, by),
@@ -225,53 +216,23 @@ impl Desk {
         Ok(())
     }
 
-    /// The transaction did not come to its end: what is in memory is again what is in the database.
+    /// The transaction did not come to its end: claims hold on.
     pub fn rolled_back(&mut self) {
         if !self.db.is_autocommit() {
             let _ = self.execute("ROLLBACK", ());
         }
         let undone = std::mem::take(&mut self.after);
-        self.undo(undone);
-        self.dropped = (0, 0);
-        if self.count().is_err() || self.something_is_due() || !self.unclaimed.is_empty() {
+        self.claims_hold_on(undone);
+        if self.count().is_err() || self.something_is_due() {
             self.next_due = Some(micros(Utc::now() + PAUSE));
         }
     }
 
-    // Claims hold on, and say what they said before.
-    fn undo(&self, undone: Vec<After>) {
+    // What ended them was undone.
+    fn claims_hold_on(&self, undone: Vec<After>) {
         for after in undone {
-            match after {
-                After::Settled(id) | After::PutBack(id) => self.claims.end(&id, false),
-                After::Noted(id, note) => drop(self.claims.note(&id, note, false)),
-                _ => {}
-            }
-        }
-    }
-
-    /// The row of who has the task says `note` now.
-    pub fn noted(&mut self, id: &TaskId, note: Note) {
-        if self.claims.note(id, note, true) {
-            self.after.push(After::Noted(id.clone(), note));
-        }
-    }
-
-    /// Deliveries that nobody took: their caller had gone. The next transaction puts them back.
-    pub fn take_back(&mut self, receipts: Vec<Receipt>) {
-        self.unclaimed.extend(receipts);
-        self.delay(micros(Utc::now()));
-    }
-
-    // What fails here is tried again with the next transaction, and fails nobody else's command.
-    fn return_unclaimed(&mut self) {
-        let receipts = std::mem::take(&mut self.unclaimed);
-        let done = self.atomically(|desk| desk.return_all(&receipts, Duration::ZERO, Utc::now()));
-        self.unclaimed = receipts;
-        match done {
-            Ok(()) => self.after.push(After::Returned),
-            Err(fault) => {
-                let error = self.explain(fault);
-                tracing::warn!(%error, "deliveries that nobody took stay claimed for now");
+            if let After::Settled(id) | After::PutBack(id) = after {
+                self.claims.end(&id, false);
             }
         }
     }
@@ -341,9 +302,6 @@ impl Desk {
     pub fn housekeep(&mut self, commands: usize) -> rusqlite::Result<()> {
         if self.something_is_due() {
             self.promote()?;
-        }
-        if !self.unclaimed.is_empty() {
-            self.return_unclaimed();
         }
         self.drop_oldest(2 * commands as i64)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::claims::{Claim, Note};
+use super::claims::Claim;
 use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, json, micros};
@@ -120,7 +120,7 @@ impl Desk {
     pub fn acknowledge(&mut self, receipt: &Receipt) -> Outcome<Settled> {
         let Some(seq) = self.claims.with(receipt, |claim| claim.seq) else { return Ok(Settled::LeaseLost) };
         self.execute("UPDATE task SET acknowledged = 1 WHERE seq = ?1", [seq])?;
-        self.noted(&receipt.id, Note::Acknowledged);
+        self.claims.with(receipt, |claim| claim.acknowledged = true);
         Ok(Settled::Stored)
     }
 
@@ -164,7 +164,7 @@ impl Desk {
         if let Some(seq) = self.claims.with_id(id, |claim| claim.seq) {
             // Written down, so that it is not redelivered after a crash either.
             self.execute("UPDATE task SET revoked = 1 WHERE seq = ?1", [seq])?;
-            self.noted(id, Note::Revoked);
+            self.claims.with_id(id, |claim| claim.revoked = true);
             self.has_changed(id);
             if terminate {
                 self.stop(id);

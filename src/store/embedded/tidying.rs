@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::claims::Note;
 use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::micros;
@@ -37,9 +36,8 @@ impl Desk {
 
     /// Notes who has what, for a next process.
     pub fn mark_claimed(&mut self) -> Outcome<()> {
-        for (id, seq) in self.claims.unmarked() {
+        for seq in self.claims.mark() {
             self.execute("UPDATE task SET held = 1 WHERE seq = ?1", [seq])?;
-            self.noted(&id, Note::Held);
         }
         Ok(())
     }

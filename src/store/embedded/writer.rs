@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::desk::Desk;
@@ -104,7 +105,7 @@ fn serve(mut desk: Desk, inbox: &Receiver<Command>) {
             match command {
                 Command::Write(work) => works.push(work),
                 Command::Claim(claimer) => waiting.push_back(claimer),
-                Command::Release(receipts) => desk.take_back(receipts),
+                Command::Release(receipts) => works.push(release(receipts)),
                 Command::Stop => stopping = true,
             }
             next = if stopping || works.len() == MAX_BATCH { None } else { inbox.try_recv().ok() };
@@ -117,6 +118,18 @@ fn serve(mut desk: Desk, inbox: &Receiver<Command>) {
         }
         waiting.retain_mut(|claimer| claimer.serve(&mut desk));
     }
+}
+
+fn release(receipts: Vec<Receipt>) -> Work {
+    Box::new(move |desk| {
+        if let Ok(desk) = desk
+            && let Err(fault) = desk.return_all(&receipts, Duration::ZERO, Utc::now())
+        {
+            let error = desk.explain(fault);
+            tracing::warn!(%error, "deliveries that nobody took stay claimed until the next start");
+        }
+        Box::new(|_| ())
+    })
 }
 
 fn sleep(desk: &Desk, waiting: &VecDeque<Claimer>) -> Duration {
