@@ -34,7 +34,7 @@ pub(super) struct Revocation {
     params(
         ("task" = String, Path, description = "The name of the task, such as `math.add`"),
         ("wait" = Option<String>, Query, description = "Seconds or a duration such as `5s`; 60 s at most"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Sent again within 24 hours, the same request is not done again"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Sent again within 24 hours, and while its runs are kept, the same request is not done again"),
     ),
     request_body(content = ref("#/components/schemas/Request"), description = "All fields are optional, as is the body"),
     responses(
@@ -75,7 +75,7 @@ pub(super) async fn send(
 #[utoipa::path(
     post, path = "/api/tasks", tag = "tasks", operation_id = "send_tasks",
     description = "Sends many tasks, which are stored all or none: an array, or one task a line (NDJSON).",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again within 24 hours, the same request is not done again")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again within 24 hours, and while its runs are kept, the same request is not done again")),
     request_body(
         content(
             (ref("#/components/schemas/Batch") = "application/json"),

@@ -32,7 +32,7 @@ impl Outage {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::io;
     use std::sync::Arc;
 
@@ -40,8 +40,15 @@ mod tests {
 
     use super::*;
 
+    /// What the log says.
     #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
+    pub struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Paper {
+        pub fn said(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Paper {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -78,7 +85,7 @@ mod tests {
             }
         });
 
-        let said = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        let said = paper.said();
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 4, "{said}");
         assert!(lines[2].contains("ERROR") && lines[2].contains("cannot be used: it is gone;"), "{said}");

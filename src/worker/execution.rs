@@ -160,13 +160,13 @@ async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host
 }
 
 async fn attend(floor: &Floor, ticket: &mut Ticket) -> Performed {
-    let may_withdraw = tokio::select! {
+    tokio::select! {
         biased;
         finished = &mut ticket.finished => return ended(finished.ok()),
-        () = tokio::time::sleep(START_WITHIN) => true,
-        () = floor.stopping.cancelled() => true,
-    };
-    if may_withdraw && ticket.withdraw() {
+        () = tokio::time::sleep(START_WITHIN) => {}
+        () = floor.stopping.cancelled() => {}
+    }
+    if ticket.withdraw() {
         return Performed::NotStarted;
     }
     tokio::select! {

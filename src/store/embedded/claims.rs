@@ -29,10 +29,20 @@ pub struct Claim {
     pub acknowledged: bool,
     /// Its row says `revoked`.
     pub revoked: bool,
+    /// Nobody has it: its caller had gone, and it could not be given back yet.
+    pub forsaken: bool,
     /// A command that waits for its commit has ended it: nobody else may.
     pub ending: bool,
     /// Where it is noted that its script has begun; `None` while it has not.
     pub slot: Option<u32>,
+}
+
+/// What the row of a claim says because of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Mark {
+    Held,
+    Acknowledged,
+    Revoked,
 }
 
 #[derive(Default)]
@@ -90,6 +100,7 @@ impl Claims {
             marked: false,
             acknowledged: false,
             revoked: false,
+            forsaken: false,
             ending: false,
             slot: None,
         };
@@ -144,16 +155,37 @@ impl Claims {
         }
     }
 
-    /// Rows whose `held` is to be written, and marks them as written.
-    pub fn mark(&self) -> Vec<i64> {
+    /// The row of the claim says so from now on, or no longer. True when it was otherwise.
+    pub fn note(&self, id: &TaskId, mark: Mark, said: bool) -> bool {
         let mut held = self.held();
-        let fresh = held.by_id.values_mut().filter(|claim| !claim.marked && !claim.redelivered && !claim.ending);
-        fresh
-            .map(|claim| {
-                claim.marked = true;
-                claim.seq
-            })
-            .collect()
+        let Some(claim) = held.by_id.get_mut(id) else { return false };
+        let says = match mark {
+            Mark::Held => &mut claim.marked,
+            Mark::Acknowledged => &mut claim.acknowledged,
+            Mark::Revoked => &mut claim.revoked,
+        };
+        std::mem::replace(says, said) != said
+    }
+
+    /// The tasks and rows whose `held` is to be written.
+    pub fn unmarked(&self) -> Vec<(TaskId, i64)> {
+        let held = self.held();
+        let fresh = held.by_id.iter().filter(|(_, claim)| !claim.marked && !claim.redelivered && !claim.ending);
+        fresh.map(|(id, claim)| (id.clone(), claim.seq)).collect()
+    }
+
+    /// Nobody has these deliveries, and they could not be given back.
+    pub fn forsake(&self, receipts: &[Receipt]) {
+        for receipt in receipts {
+            self.with(receipt, |claim| claim.forsaken = true);
+        }
+    }
+
+    /// The deliveries that nobody has.
+    pub fn forsaken(&self) -> Vec<Receipt> {
+        let held = self.held();
+        let forsaken = held.by_id.iter().filter(|(_, claim)| claim.forsaken);
+        forsaken.map(|(id, claim)| Receipt { id: id.clone(), token: claim.token }).collect()
     }
 
     /// All rows that are claimed, newest first.

@@ -8,13 +8,14 @@ use chrono::Utc;
 use rusqlite::{Connection, params};
 use tokio::sync::broadcast;
 
-use super::claims::Claims;
+use super::claims::{Claims, Mark};
 use super::deaths;
 use super::depths::{Count, Depths};
 use super::file::{Fault, File, Outcome};
 use super::ready::Ready;
 use super::rows::micros;
 use super::running::Running;
+use super::tally::Tally;
 use super::watchers::Watchers;
 use crate::store::outage::Outage;
 use crate::store::{Error, Receipt, Settings};
@@ -31,6 +32,8 @@ enum After {
     PutBack(TaskId),
     /// The state is final: wake who waits for it.
     Ended(TaskId),
+    /// The row of the claim says so.
+    Noted(TaskId, Mark),
     /// What is known of the task is not as it was: wake who watches it.
     Changed(TaskId),
     /// Messages of the queue came or went.
@@ -56,19 +59,14 @@ pub struct Desk {
     stops: broadcast::Sender<TaskId>,
     /// The turn of the message that became ready last.
     pub turn: i64,
-    /// When to look for delayed messages that are due; `None` when nothing is delayed.
-    pub next_due: Option<i64>,
-    /// How many rows are final.
-    pub ended: i64,
-    /// How many revocations of unknown tasks are kept.
-    pub revocations: i64,
-    /// Results up to this row (when it finished, which it is) were dropped for their age.
-    pub dropped: (i64, i64),
+    pub tally: Tally,
     /// How many rows had changed when the timer came last, and when everything was brought into the database.
     pub seen: (u64, u64),
     after: Vec<After>,
     outage: Outage,
-    /// How many rows had changed when this transaction began.
+    /// The tally when this transaction began.
+    before: Tally,
+    /// How many rows had changed by then.
     written: u64,
 }
 
@@ -100,13 +98,11 @@ impl Desk {
             watchers,
             stops,
             turn: 0,
-            next_due: None,
-            ended: 0,
-            revocations: 0,
-            dropped: (0, 0),
+            tally: Tally::default(),
             seen: (0, 0),
             after: Vec::new(),
             outage: Outage::default(),
+            before: Tally::default(),
             written: 0,
         };
         match desk.look_around() {
@@ -116,7 +112,8 @@ impl Desk {
     }
 
     fn look_around(&mut self) -> rusqlite::Result<()> {
-        self.count()?;
+        self.tally = Tally::count(&self.db)?;
+        self.find_next_due()?;
         self.depths.count(&self.db)?;
         for queue in self.depths.queued() {
             for step in Priority::STEPS {
@@ -133,13 +130,6 @@ impl Desk {
         let returned: Option<i64> = self.db.query_row(returned, [], |row| row.get(0))?;
         self.turn = self.turn.max(returned.unwrap_or_default());
         Ok(())
-    }
-
-    fn count(&mut self) -> rusqlite::Result<()> {
-        let ended = "SELECT count(*) FROM task WHERE finished_at IS NOT NULL";
-        self.ended = self.db.query_row(ended, [], |row| row.get(0))?;
-        self.revocations = self.db.query_row("SELECT count(*) FROM revocation", [], |row| row.get(0))?;
-        self.find_next_due()
     }
 
     pub fn explain(&self, fault: Fault) -> Error {
@@ -160,13 +150,13 @@ impl Desk {
     /// Runs `steps` so that all of them count or none. Only for commands that can fail half-way: it costs.
     pub fn atomically<T>(&mut self, steps: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         self.execute("SAVEPOINT command", ())?;
-        let (noted, ended) = (self.after.len(), self.ended);
+        let (noted, before) = (self.after.len(), self.tally);
         let done = steps(self);
         // A full disk may have ended the whole transaction, and the savepoint with it.
         if done.is_err() && !self.db.is_autocommit() {
             let undone = self.after.split_off(noted);
-            self.claims_hold_on(undone);
-            self.ended = ended;
+            self.undo(undone);
+            self.tally = before;
             self.execute("ROLLBACK TO command", ())?;
         }
         if !self.db.is_autocommit() {
@@ -180,6 +170,7 @@ impl Desk {
     }
 
     pub fn begin(&mut self) -> rusqlite::Result<()> {
+        self.before = self.tally;
         self.written = self.db.total_changes();
         self.execute("BEGIN IMMEDIATE", ()).map(drop)
     }
@@ -204,6 +195,7 @@ impl Desk {
             match after {
                 After::Settled(id) => drop(self.claims.remove(&id)),
                 After::PutBack(id) => self.unclaim(&id),
+                After::Noted(..) => {}
                 After::Ended(id) => self.watchers.ended(&id),
                 After::Changed(id) => self.watchers.changed(&id),
                 After::Moved(queue, by) => self.depths.moved(&queue, by),
@@ -216,24 +208,34 @@ impl Desk {
         Ok(())
     }
 
-    /// The transaction did not come to its end: claims hold on.
+    /// The transaction did not come to its end: what is in memory is again what is in the file.
     pub fn rolled_back(&mut self) {
         if !self.db.is_autocommit() {
             let _ = self.execute("ROLLBACK", ());
         }
         let undone = std::mem::take(&mut self.after);
-        self.claims_hold_on(undone);
-        if self.count().is_err() || self.something_is_due() {
-            self.next_due = Some(micros(Utc::now() + PAUSE));
+        self.undo(undone);
+        self.tally = self.before;
+        if self.something_is_due() {
+            self.tally.next_due = Some(micros(Utc::now() + PAUSE));
         }
     }
 
-    // What ended them was undone.
-    fn claims_hold_on(&self, undone: Vec<After>) {
+    // Claims hold on, and their rows say no more than before.
+    fn undo(&self, undone: Vec<After>) {
         for after in undone {
-            if let After::Settled(id) | After::PutBack(id) = after {
-                self.claims.end(&id, false);
+            match after {
+                After::Settled(id) | After::PutBack(id) => self.claims.end(&id, false),
+                After::Noted(id, mark) => drop(self.claims.note(&id, mark, false)),
+                _ => {}
             }
+        }
+    }
+
+    /// The row of a claim says so from now on.
+    pub fn noted(&mut self, id: &TaskId, mark: Mark) {
+        if self.claims.note(id, mark, true) {
+            self.after.push(After::Noted(id.clone(), mark));
         }
     }
 
@@ -249,7 +251,7 @@ impl Desk {
 
     /// A row has become final.
     pub fn has_ended(&mut self, id: &TaskId) {
-        self.ended += 1;
+        self.tally.ended += 1;
         self.after.push(After::Ended(id.clone()));
     }
 

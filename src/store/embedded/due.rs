@@ -30,16 +30,16 @@ impl Desk {
 
     /// A message waits until `due`.
     pub fn delay(&mut self, due: i64) {
-        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        self.tally.next_due = Some(self.tally.next_due.map_or(due, |next| next.min(due)));
     }
 
     pub fn something_is_due(&self) -> bool {
-        self.next_due.is_some_and(|due| due <= micros(Utc::now()))
+        self.tally.next_due.is_some_and(|due| due <= micros(Utc::now()))
     }
 
     /// How long until something is due; `None` when nothing is delayed.
     pub fn until_due(&self) -> Option<Duration> {
-        self.next_due.map(|due| (instant(due) - Utc::now()).to_std().unwrap_or_default())
+        self.tally.next_due.map(|due| (instant(due) - Utc::now()).to_std().unwrap_or_default())
     }
 
     /// Makes ready what is due. What was put back for a while has kept its turn.
@@ -66,7 +66,7 @@ impl Desk {
 
     pub fn find_next_due(&mut self) -> rusqlite::Result<()> {
         let next = "SELECT due_at FROM task WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1";
-        self.next_due = self.db.prepare_cached(next)?.query_row([], |row| row.get(0)).optional()?;
+        self.tally.next_due = self.db.prepare_cached(next)?.query_row([], |row| row.get(0)).optional()?;
         Ok(())
     }
 }

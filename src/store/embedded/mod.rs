@@ -28,6 +28,7 @@ mod running;
 mod sending;
 mod settling;
 mod sources;
+mod tally;
 mod ticks;
 mod tidying;
 mod watchers;

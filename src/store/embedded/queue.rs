@@ -7,7 +7,6 @@ use chrono::Utc;
 use tokio::sync::{broadcast, oneshot};
 
 use super::Embedded;
-use super::desk::Desk;
 use super::purge::From;
 use super::ready::Claimer;
 use super::writer::Command;
@@ -20,6 +19,14 @@ use crate::task::{Message, QueueName, TaskId};
 const TIDYING: Duration = Duration::from_secs(2);
 /// So far away that nobody lives to see it.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+impl Embedded {
+    async fn tidy(&self) -> Result<()> {
+        let began = Instant::now();
+        while self.writer.write(|desk| desk.tidy(Utc::now())).await? && began.elapsed() < TIDYING {}
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl Queue for Embedded {
@@ -61,9 +68,13 @@ impl Queue for Embedded {
 
     // Nobody else can take a claim, so that no receipt is ever lost here. Others go between two steps.
     async fn keep_alive(&self) -> Result<Vec<Receipt>> {
-        self.writer.write(Desk::mark_claimed).await?;
-        let began = Instant::now();
-        while self.writer.write(|desk| desk.tidy(Utc::now())).await? && began.elapsed() < TIDYING {}
+        self.writer.write(|desk| desk.mark_claimed(Utc::now())).await?;
+        // Who tidies later is alive all the same.
+        if let Err(error) = self.tidy().await
+            && !error.is_told()
+        {
+            tracing::warn!(%error, "what is too old cannot be dropped; it is tried again");
+        }
         Ok(Vec::new())
     }
 

@@ -114,21 +114,28 @@ impl Desk {
     /// Claims up to `max` ready messages.
     fn take(&mut self, queues: &Queues, max: usize) -> rusqlite::Result<Vec<Delivery>> {
         let mut taken = Vec::new();
+        if let Err(error) = self.take_into(&mut taken, queues, max) {
+            let receipts: Vec<Receipt> = taken.into_iter().map(|delivery| delivery.receipt).collect();
+            self.release(&receipts);
+            return Err(error);
+        }
+        Ok(taken)
+    }
+
+    fn take_into(&mut self, taken: &mut Vec<Delivery>, queues: &Queues, max: usize) -> rusqlite::Result<()> {
         for step in Priority::STEPS {
             let mut found = self.find(step, queues, max - taken.len())?.into_iter();
             while let Some(next) = found.next() {
                 match self.hand_out(&next) {
                     Ok(delivery) => taken.extend(delivery),
                     Err(error) => {
-                        let receipts: Vec<Receipt> = taken.into_iter().map(|delivery| delivery.receipt).collect();
-                        self.release(&receipts);
                         std::iter::once(next).chain(found).for_each(|it| self.ready.note(step, &it.queue, it.turn));
                         return Err(error);
                     }
                 }
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     // The oldest of a step over all `queues`, regarded as claimed from now on.

@@ -73,7 +73,7 @@ impl Desk {
     fn forget(&mut self, id: &TaskId) -> Outcome<bool> {
         let sql = "DELETE FROM task WHERE id = ?1 AND finished_at IS NOT NULL";
         let dropped = self.execute(sql, [id.as_str()])?;
-        self.ended -= dropped as i64;
+        self.tally.ended -= dropped as i64;
         self.has_changed(id);
         Ok(dropped > 0)
     }

@@ -95,7 +95,7 @@ impl Desk {
     }
 
     fn was_revoked(&mut self, message: &Message) -> rusqlite::Result<bool> {
-        if self.revocations == 0 {
+        if self.tally.revocations == 0 {
             return Ok(false);
         }
         let sql = "SELECT 1 FROM revocation WHERE id = ?1";

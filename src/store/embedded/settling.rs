@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::claims::Claim;
+use super::claims::{Claim, Mark};
 use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, json, micros};
@@ -120,7 +120,7 @@ impl Desk {
     pub fn acknowledge(&mut self, receipt: &Receipt) -> Outcome<Settled> {
         let Some(seq) = self.claims.with(receipt, |claim| claim.seq) else { return Ok(Settled::LeaseLost) };
         self.execute("UPDATE task SET acknowledged = 1 WHERE seq = ?1", [seq])?;
-        self.claims.with(receipt, |claim| claim.acknowledged = true);
+        self.noted(&receipt.id, Mark::Acknowledged);
         Ok(Settled::Stored)
     }
 
@@ -164,7 +164,7 @@ impl Desk {
         if let Some(seq) = self.claims.with_id(id, |claim| claim.seq) {
             // Written down, so that it is not redelivered after a crash either.
             self.execute("UPDATE task SET revoked = 1 WHERE seq = ?1", [seq])?;
-            self.claims.with_id(id, |claim| claim.revoked = true);
+            self.noted(id, Mark::Revoked);
             self.has_changed(id);
             if terminate {
                 self.stop(id);
@@ -193,7 +193,7 @@ impl Desk {
                     "INSERT INTO revocation VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
                     params![id.as_str(), micros(now)],
                 )?;
-                self.revocations += 1;
+                self.tally.revocations += 1;
                 Ok(Revoked::Unknown)
             }
         }

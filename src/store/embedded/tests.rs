@@ -2,6 +2,7 @@
 
 mod deaths;
 mod faults;
+mod rollbacks;
 mod tidying;
 
 use std::time::Duration;

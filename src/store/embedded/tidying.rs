@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::claims::Mark;
 use super::desk::Desk;
 use super::file::Outcome;
 use super::rows::micros;
@@ -22,22 +23,25 @@ const MOST_REVOCATIONS: i64 = 50_000;
 impl Desk {
     /// Drops up to `most` of the oldest final rows that are too many.
     pub fn drop_oldest(&mut self, most: i64) -> rusqlite::Result<()> {
-        let surplus = (self.ended - i64::try_from(self.settings.history).unwrap_or(i64::MAX)).min(most);
+        let surplus = (self.tally.ended - i64::try_from(self.settings.history).unwrap_or(i64::MAX)).min(most);
         if surplus > 0 {
             let dropped = self.execute(
                 "DELETE FROM task WHERE seq IN \
                  (SELECT seq FROM task WHERE finished_at IS NOT NULL ORDER BY finished_at, seq LIMIT ?1)",
                 [surplus],
             )?;
-            self.ended -= dropped as i64;
+            self.tally.ended -= dropped as i64;
         }
         Ok(())
     }
 
-    /// Notes who has what, for a next process.
-    pub fn mark_claimed(&mut self) -> Outcome<()> {
-        for seq in self.claims.mark() {
+    /// Notes who has what, for a next process; what nobody has waits again.
+    pub fn mark_claimed(&mut self, now: Timestamp) -> Outcome<()> {
+        let forsaken = self.claims.forsaken();
+        self.return_all(&forsaken, Duration::ZERO, now)?;
+        for (id, seq) in self.claims.unmarked() {
             self.execute("UPDATE task SET held = 1 WHERE seq = ?1", [seq])?;
+            self.noted(&id, Mark::Held);
         }
         Ok(())
     }
@@ -45,7 +49,7 @@ impl Desk {
     /// Drops some of what is too old. True when there is more.
     pub fn tidy(&mut self, now: Timestamp) -> Outcome<bool> {
         self.drop_oldest(STEP)?;
-        let mut more = self.ended > i64::try_from(self.settings.history).unwrap_or(i64::MAX);
+        let mut more = self.tally.ended > i64::try_from(self.settings.history).unwrap_or(i64::MAX);
         more |= self.drop_aged(now)?;
         more |= self.drop_old_results(now)?;
         more |= self.drop_expired_values(now)?;
@@ -64,13 +68,13 @@ impl Desk {
              WHERE finished_at IS NOT NULL AND finished_at <= ?1 ORDER BY finished_at, seq LIMIT ?2)",
             params![old, STEP],
         )? as i64;
-        self.ended -= dropped;
+        self.tally.ended -= dropped;
         Ok(dropped == STEP)
     }
 
     fn drop_old_results(&mut self, now: Timestamp) -> rusqlite::Result<bool> {
         let Some(old) = before(now, self.settings.keep) else { return Ok(false) };
-        let (finished_at, seq) = self.dropped;
+        let (finished_at, seq) = self.tally.dropped;
         let rows: Vec<(i64, i64)> = self
             .db
             .prepare_cached(
@@ -82,7 +86,7 @@ impl Desk {
         for (_, seq) in &rows {
             self.execute("UPDATE task SET result = NULL WHERE seq = ?1 AND result IS NOT NULL", [seq])?;
         }
-        self.dropped = rows.last().copied().unwrap_or(self.dropped);
+        self.tally.dropped = rows.last().copied().unwrap_or(self.tally.dropped);
         Ok(rows.len() as i64 == STEP)
     }
 
@@ -92,13 +96,13 @@ impl Desk {
     }
 
     fn drop_revocations(&mut self, now: Timestamp) -> rusqlite::Result<()> {
-        if self.revocations > 0 {
+        if self.tally.revocations > 0 {
             self.execute("DELETE FROM revocation WHERE at <= ?1", [micros(now - REVOCATIONS_KEPT)])?;
             self.execute(
                 "DELETE FROM revocation WHERE rowid <= (SELECT max(rowid) FROM revocation) - ?1",
                 [MOST_REVOCATIONS],
             )?;
-            self.revocations = self.db.query_row("SELECT count(*) FROM revocation", [], |row| row.get(0))?;
+            self.tally.revocations = self.db.query_row("SELECT count(*) FROM revocation", [], |row| row.get(0))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! batch fail, and what they had noted in memory is undone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::claims::Claims;
 use super::desk::Desk;
 use super::file::Outcome;
 use super::ready::Claimer;
@@ -105,7 +107,7 @@ fn serve(mut desk: Desk, inbox: &Receiver<Command>) {
             match command {
                 Command::Write(work) => works.push(work),
                 Command::Claim(claimer) => waiting.push_back(claimer),
-                Command::Release(receipts) => works.push(release(receipts)),
+                Command::Release(receipts) => works.push(release(desk.claims.clone(), receipts)),
                 Command::Stop => stopping = true,
             }
             next = if stopping || works.len() == MAX_BATCH { None } else { inbox.try_recv().ok() };
@@ -120,15 +122,18 @@ fn serve(mut desk: Desk, inbox: &Receiver<Command>) {
     }
 }
 
-fn release(receipts: Vec<Receipt>) -> Work {
+fn release(claims: Arc<Claims>, receipts: Vec<Receipt>) -> Work {
     Box::new(move |desk| {
-        if let Ok(desk) = desk
-            && let Err(fault) = desk.return_all(&receipts, Duration::ZERO, Utc::now())
-        {
-            let error = desk.explain(fault);
-            tracing::warn!(%error, "deliveries that nobody took stay claimed until the next start");
-        }
-        Box::new(|_| ())
+        let done = desk.and_then(|desk| {
+            desk.return_all(&receipts, Duration::ZERO, Utc::now()).map_err(|fault| desk.explain(fault))
+        });
+        Box::new(move |committed| {
+            let Err(error) = done.and(committed) else { return };
+            if !error.is_told() {
+                tracing::warn!(%error, "deliveries that nobody took stay claimed; giving them back is tried again");
+            }
+            claims.forsake(&receipts);
+        })
     })
 }
 
