@@ -163,19 +163,29 @@ impl Load {
         let source = self.read(&file).map_err(|why| format!("`{shown}` {why}"))?;
         self.open(&real)?;
         self.lock().sources.insert(shown.clone(), source.clone());
-        let inner = Self { folder, imported: true, ..self.clone() };
-        let ast = load::compile(engine, &shown, &source).map_err(carry)?;
-        let module = load::evaluate(engine, &ast, inner).map_err(|error| match error.unwrap_inner() {
-            // Its time is over: who loads says so.
-            EvalAltResult::ErrorTerminated(..) => error,
-            _ => carry(load::explain(*error, None, &shown, self)),
-        })?;
-        let module: Shared<rhai::Module> = module.into();
+        let made = self.make(engine, &shown, &source, folder);
         let mut progress = self.lock();
         progress.open.pop();
+        let module: Shared<rhai::Module> = made?.into();
         progress.modules.insert(real, module.clone());
         progress.imports.insert(file);
         Ok(module)
+    }
+
+    fn make(
+        &self,
+        engine: &Engine,
+        shown: &str,
+        source: &str,
+        folder: Arc<Path>,
+    ) -> Result<rhai::Module, Box<EvalAltResult>> {
+        let inner = Self { folder, imported: true, ..self.clone() };
+        let ast = load::compile(engine, shown, source).map_err(carry)?;
+        load::evaluate(engine, &ast, inner).map_err(|error| match error.unwrap_inner() {
+            // Its time is over: who loads says so.
+            EvalAltResult::ErrorTerminated(..) => error,
+            _ => carry(load::explain(*error, None, shown, self)),
+        })
     }
 
     /// The text of `file`, noted as what was found there.

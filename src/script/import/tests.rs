@@ -106,6 +106,15 @@ fn a_circle_is_named() {
 }
 
 #[test]
+fn what_failed_once_is_no_circle_when_it_is_imported_again() {
+    let project = project(&[("tasks/_lib/a.rhai", "throw \"kaboom\";")]);
+
+    let refused = project.load("try { import \"_lib/a\" as a; } catch { }\nimport \"_lib/a\" as a;").unwrap_err();
+
+    assert!(format!("{refused:?}").contains("kaboom"), "{refused:?}");
+}
+
+#[test]
 fn what_is_wrong_in_a_library_is_told_there() {
     let project = project(&[
         ("tasks/_lib/broken.rhai", "fn f() {\n  let x = ;\n}"),
