@@ -150,6 +150,12 @@ impl Message {
         }
     }
 
+    /// The task that sent it; `None` when no task did, and where a retry came over Celery's wire, which has its own id
+    /// in that place.
+    pub fn parent(&self) -> Option<&TaskId> {
+        self.parent_id.as_ref().filter(|parent| **parent != self.id)
+    }
+
     /// When it is due; `None` is at once.
     pub fn due_at(&self) -> Option<Timestamp> {
         self.eta.map(|time| time.with_timezone(&Utc))

@@ -159,7 +159,7 @@ impl Host for TaskHost {
                 args,
                 kwargs,
                 root_id: message.root_id.clone(),
-                parent_id: message.parent_id.clone(),
+                parent_id: message.parent().cloned(),
                 group_id: message.group_id.clone(),
             })
         });

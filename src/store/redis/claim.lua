@@ -47,20 +47,26 @@ end
 
 -- Once a claim has so many bytes it ends, so that large messages come over within the time that somebody waits for them.
 local ENOUGH = 8388608
+-- So many are taken from a list at a time: how large they are is known only then.
+local PART = 16
 
 local taken, bytes = {}, 0
 for _, step in ipairs(any_exists(lists) and STEPS or {}) do
   for q = 5, #ARGV do
-    local room = bytes < ENOUGH and most - #taken or 0
-    local envelopes = room > 0 and not paused[q] and redis.call('RPOP', list_of(ARGV[q], step), room)
-    for n, envelope in ipairs(envelopes or {}) do
-      if bytes >= ENOUGH then
-        for back = #envelopes, n, -1 do redis.call('RPUSH', list_of(ARGV[q], step), envelopes[back]) end
-        break
+    local list, all_taken = list_of(ARGV[q], step), paused[q]
+    while not all_taken and #taken < most and bytes < ENOUGH do
+      local room = math.min(most - #taken, PART)
+      local envelopes = redis.call('RPOP', list, room) or {}
+      all_taken = #envelopes < room
+      for n, envelope in ipairs(envelopes) do
+        if bytes >= ENOUGH then
+          for back = #envelopes, n, -1 do redis.call('RPUSH', list, envelopes[back]) end
+          break
+        end
+        envelope = cut(envelope)
+        bytes = bytes + #envelope
+        taken[#taken + 1] = { q, step, envelope }
       end
-      envelope = cut(envelope)
-      bytes = bytes + #envelope
-      taken[#taken + 1] = { q, step, envelope }
     end
   end
 end

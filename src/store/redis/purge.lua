@@ -44,8 +44,12 @@ local function drop(envelope)
 end
 
 for _, step in ipairs(STEPS) do
-  local envelopes = removed < most and redis.call('RPOP', list_of(queue, step), most - removed)
-  for _, envelope in ipairs(envelopes or {}) do drop(envelope) end
+  local envelopes
+  while removed < most and not (envelopes and #envelopes == 0) do
+    -- A few at a time: each may be large.
+    envelopes = redis.call('RPOP', list_of(queue, step), math.min(most - removed, 16)) or {}
+    for _, envelope in ipairs(envelopes) do drop(envelope) end
+  end
 end
 if removed < most then
   for _, id in ipairs(redis.call('ZRANGE', due_of(queue), 0, most - removed - 1)) do

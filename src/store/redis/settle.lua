@@ -30,10 +30,12 @@ end
 local settled, of_queue, over, known = {}, {}, {}, {}
 
 local function follow(first, last)
-  local new = {}
+  local new, seen = {}, {}
   for follower = first, last, 6 do
+    local id = ARGV[follower]
     -- A second run of the same task, after a death, does not send its fixed followers twice.
-    if redis.call('EXISTS', run_of(ARGV[follower])) == 0 then new[#new + 1] = follower end
+    if not seen[id] and redis.call('EXISTS', run_of(id)) == 0 then new[#new + 1] = follower end
+    seen[id] = true
   end
   if #new > 0 then store(new) end
 end

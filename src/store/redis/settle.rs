@@ -14,11 +14,21 @@ use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, 
 use crate::task::{Message, State, Timestamp, to_json};
 
 use super::connection::Connection;
+use super::fault::PATIENCE;
 use super::record::{Brief, Ended};
 use super::results;
 
 /// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
 const MOST: usize = 128;
+
+/// Nor has one call more bytes than this, but for a single delivery that alone has more.
+const ENOUGH: usize = 8 << 20;
+
+/// What each MiB of a call may add to the time that Redis has to answer.
+const PER_MIB: Duration = Duration::from_millis(100);
+
+/// The arguments of one delivery.
+type Arguments = Vec<Vec<u8>>;
 
 type Answer = oneshot::Sender<Result<Settled>>;
 
@@ -31,7 +41,7 @@ struct Kept {
 
 /// Hands settlements over in batches.
 pub struct Settler {
-    waiting: mpsc::Sender<(Vec<Vec<u8>>, Answer)>,
+    waiting: mpsc::Sender<(Arguments, Answer)>,
     /// Kept with the runs of which nothing else was written down.
     worker: String,
     _task: AbortOnDropHandle<()>,
@@ -43,10 +53,13 @@ impl Settler {
         // A sender that finds it full waits: each of them holds a claimed task, and those are bounded by the slots.
         let (waiting, mut arrivals) = mpsc::channel(MOST);
         let task = tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(MOST);
+            let mut batch: Vec<(Arguments, Answer)> = Vec::with_capacity(MOST);
             while arrivals.recv_many(&mut batch, MOST).await > 0 {
-                let (calls, answers): (Vec<Vec<Vec<u8>>>, Vec<Answer>) = batch.drain(..).unzip();
-                tell(answers, settle(&connection, kept, calls).await);
+                while !batch.is_empty() {
+                    let part = fitting(batch.iter().map(|(call, _)| size(call)));
+                    let (calls, answers): (Vec<Arguments>, Vec<Answer>) = batch.drain(..part).unzip();
+                    tell(answers, settle(&connection, kept, calls).await);
+                }
             }
         });
         Self { waiting, worker: settings.worker.clone(), _task: AbortOnDropHandle::new(task) }
@@ -68,13 +81,29 @@ impl Settler {
     }
 }
 
-async fn settle(connection: &Connection, kept: Kept, calls: Vec<Vec<Vec<u8>>>) -> Result<Vec<u8>> {
+fn size(call: &[Vec<u8>]) -> usize {
+    call.iter().map(Vec::len).sum()
+}
+
+// How many of the first go into one call; one does in any case.
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0usize;
+    let fit = sizes.take_while(|size| {
+        bytes = bytes.saturating_add(*size);
+        bytes <= ENOUGH
+    });
+    fit.count().max(1)
+}
+
+async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> Result<Vec<u8>> {
     let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
     for argument in calls.iter().flatten() {
         call.arg(argument);
     }
-    connection.run(&call).await
+    let mib = calls.iter().map(|call| size(call)).sum::<usize>() >> 20;
+    let patience = PATIENCE + PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX);
+    connection.run_within(patience, &call).await
 }
 
 // Who asked and went away does not need the answer.
@@ -104,7 +133,7 @@ fn tell(answers: Vec<Answer>, settled: Result<Vec<u8>>) {
 }
 
 // The order of `settle.lua`.
-fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Vec<Vec<u8>> {
+fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Arguments {
     let now = Utc::now();
     let Settlement { delivery, ending, follow_ups, .. } = settlement;
     let (state, next) = match ending {
@@ -178,4 +207,16 @@ pub fn expires(message: &Message) -> Vec<u8> {
 
 fn whole_ms(time: Timestamp) -> i64 {
     time.timestamp_micros().saturating_add(999).div_euclid(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_takes_what_fits_and_one_in_any_case() {
+        assert_eq!(fitting([1, 2, 3].into_iter()), 3);
+        assert_eq!(fitting([ENOUGH - 1, 1, 1].into_iter()), 2);
+        assert_eq!(fitting([ENOUGH + 1, 1].into_iter()), 1);
+    }
 }

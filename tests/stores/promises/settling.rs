@@ -162,7 +162,7 @@ pub async fn a_follow_up_that_is_known_already_is_not_sent_twice<P: Place>() {
     push(place.stores(), messages(&["m1", "m2"])).await;
     let delivery = claim_one(place.stores()).await;
 
-    let follow_ups = messages(&["m2", "m3"]);
+    let follow_ups = messages(&["m2", "m3", "m3"]);
     let settled = place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) });
 
     assert_eq!(settled.await.unwrap(), Settled::Stored);

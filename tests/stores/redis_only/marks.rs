@@ -89,3 +89,21 @@ async fn a_task_of_celery_is_stopped_however_early_it_is_revoked() {
     let stopped = tokio::time::timeout(PATIENCE, stops.recv()).await.expect("it is told").unwrap();
     assert_eq!(stopped, id("m1"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_are_renewed_although_a_mark_cannot_be_written() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1", "m2"])).await;
+    let deliveries = claim(&stores, 2).await;
+    let end = |raw: &mut Connection| raw.zrange_withscores::<_, Vec<(String, f64)>>("umbel:lease", 0, -1).unwrap();
+    // Somebody else has used the name.
+    let _: () = raw.del("umbel:run:m1").unwrap();
+    let _: () = raw.set("umbel:run:m1", "something").unwrap();
+    stores.queue.started(&deliveries[0].receipt);
+    let before = end(&mut raw);
+
+    assert!(stores.queue.keep_alive().await.unwrap().is_empty());
+
+    let after = end(&mut raw);
+    assert!(before.len() == 2 && before.iter().zip(&after).all(|(before, after)| after.1 > before.1), "{after:?}");
+}
