@@ -1,16 +1,17 @@
-//! "These paths changed", debounced.
+//! The files of a project as they stand, again whenever they have changed, debounced.
 //!
 //! The operating system's events are only a bell: they get lost (a file written into a folder that was just made),
 //! they end (the watched folder removed and made again), they never come (network mounts). So each ring, and every
-//! two seconds the clock, makes us look at the whole tree and compare; what differs is what changed.
-//! Whoever listens gets sets of paths and looks for himself, best by a [`Snapshot`]: what several files hold together
-//! means something only when they stood together. Nothing here knows what the files mean.
+//! two seconds the clock, makes us look at the whole tree and compare.
+//! Whoever listens gets what was found, as a [`Snapshot`], and does not look for himself: a moment later he would find
+//! something else, and never hear of what we had found already. Nothing here knows what the files mean.
 
 mod git;
 mod snapshot;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +19,15 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
+use tokio::sync::watch::{self, Receiver, Sender};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 pub use snapshot::Snapshot;
-use tree::{Seen, identity, walk};
-
-/// The absolute paths of files that were made, changed or removed.
-pub type Changed = BTreeSet<PathBuf>;
+use tree::identity;
 
 /// A save is many events; it is over when none came for this long.
 const QUIET: Duration = Duration::from_millis(50);
@@ -49,28 +48,37 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the `*.rhai` and `*.toml` files under `roots`: folders, or files of any name. None needs to exist yet.
-    /// Looks once before it returns, so that every later change is reported.
+    /// Watches the `*.rhai` and `*.toml` files under `roots`: folders of `project`, or files of any name. None needs
+    /// to exist yet. What surely has not changed since `before` is taken from there. What is found has absolute paths.
     ///
-    /// The channel holds one set; what changes until it is taken is collected into the next. A file that changed
-    /// and changed back in between may be in a set.
+    /// The receiver holds what is found before this returns, and from then on what was found last. It wakes when texts
+    /// have changed, files come or gone, and not for a file that was only touched.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(roots: Vec<PathBuf>, stop: CancellationToken) -> (Self, mpsc::Receiver<Changed>) {
+    pub async fn start(
+        project: PathBuf,
+        roots: Vec<PathBuf>,
+        before: Arc<Snapshot>,
+        stop: CancellationToken,
+    ) -> (Self, Receiver<Arc<Snapshot>>) {
         let bell = Arc::new(Notify::new());
-        let eye = Eye::open(roots, bell.clone());
-        Self::open(eye, bell, POLL, stop)
+        let eye = Eye::open(project, roots, before, bell.clone());
+        Self::open(eye, bell, POLL, stop).await
     }
 
-    fn open(
+    async fn open(
         mut eye: Eye,
         bell: Arc<Notify>,
         poll: Duration,
         stop: CancellationToken,
-    ) -> (Self, mpsc::Receiver<Changed>) {
-        eye.look();
-        let (sender, receiver) = mpsc::channel(1);
+    ) -> (Self, Receiver<Arc<Snapshot>>) {
+        let looked = spawn_blocking(move || {
+            eye.look();
+            eye
+        });
+        let eye = looked.await.unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
+        let (sender, receiver) = watch::channel(eye.files.clone());
         (Self { task: tokio::spawn(run(eye, bell, poll, sender, stop)) }, receiver)
     }
 
@@ -81,9 +89,8 @@ impl Watch {
     }
 }
 
-async fn run(mut eye: Eye, bell: Arc<Notify>, poll: Duration, sender: mpsc::Sender<Changed>, stop: CancellationToken) {
+async fn run(mut eye: Eye, bell: Arc<Notify>, poll: Duration, sender: Sender<Arc<Snapshot>>, stop: CancellationToken) {
     let mut burst: Option<Burst> = None;
-    let mut changed = Changed::new();
     let mut poll_at = Instant::now() + poll;
     loop {
         let look_at = burst.map_or(poll_at, Burst::due);
@@ -92,25 +99,23 @@ async fn run(mut eye: Eye, bell: Arc<Notify>, poll: Duration, sender: mpsc::Send
             biased;
             () = stop.cancelled() => return,
             () = sender.closed() => return,
-            permit = sender.reserve(), if burst.is_none() && !changed.is_empty() => {
-                let Ok(permit) = permit else { return };
-                permit.send(std::mem::take(&mut changed));
-            }
             () = sleep_until(look_at) => {
-                let looked = tokio::task::spawn_blocking(move || {
-                    let (began, found) = (std::time::Instant::now(), eye.look());
-                    (eye, found, began.elapsed())
+                let looked = spawn_blocking(move || {
+                    let (began, has_changed) = (std::time::Instant::now(), eye.look());
+                    (eye, has_changed, began.elapsed())
                 });
-                let Ok((again, found, took)) = looked.await else {
+                let Ok((again, has_changed, took)) = looked.await else {
                     if !stop.is_cancelled() {
                         error!("watching files has failed; changes are not seen until the next start");
                     }
                     return;
                 };
                 eye = again;
+                if has_changed {
+                    sender.send_replace(eye.files.clone());
+                }
                 // What the clock found may be half written, like anything else: look again when it is quiet.
-                burst = if burst.is_none() && !found.is_empty() { Some(Burst::begin(Instant::now())) } else { None };
-                changed.extend(found);
+                burst = (burst.is_none() && has_changed).then(|| Burst::begin(Instant::now()));
                 poll_at = Instant::now() + poll.max(took * IDLE);
             }
             () = bell.notified() => {
@@ -138,9 +143,16 @@ impl Burst {
     }
 }
 
-/// What we know of the tree, and the operating system's watcher that rings when to look again.
+/// What we know of the tree.
 struct Eye {
+    project: PathBuf,
     roots: Vec<PathBuf>,
+    files: Arc<Snapshot>,
+    ears: Ears,
+}
+
+/// The operating system's watcher, which rings when to look again.
+struct Ears {
     /// `None` where the system has none for us; then only the clock makes us look.
     watcher: Option<RecommendedWatcher>,
     /// Each folder that is watched, and which one it was: another one may stand in its place.
@@ -149,15 +161,37 @@ struct Eye {
     stale: Arc<AtomicBool>,
     /// Said once.
     warned: bool,
-    files: BTreeMap<PathBuf, Seen>,
 }
 
 impl Eye {
+    fn open(project: PathBuf, roots: Vec<PathBuf>, before: Arc<Snapshot>, bell: Arc<Notify>) -> Self {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let (project, roots) = (absolute(project), roots.into_iter().map(absolute).collect::<Vec<_>>());
+        let ears = Ears::open(roots.clone(), bell);
+        Self { project, roots, files: before, ears }
+    }
+
+    /// Whether something else is found than at the last look.
+    fn look(&mut self) -> bool {
+        let ears = &mut self.ears;
+        if ears.stale.swap(false, Ordering::Relaxed) {
+            ears.watched.clear();
+        }
+        // The parent tells when the root itself comes, goes or is replaced.
+        self.roots.iter().filter_map(|root| root.parent()).for_each(|parent| ears.watch(parent));
+        let files = Snapshot::take_entering(&self.project, &self.roots, &self.files, &mut |folder| ears.watch(folder));
+        let has_changed = !files.holds_the_same(&self.files);
+        // Also when nothing has: its times may be old enough by now to be believed.
+        self.files = Arc::new(files);
+        has_changed
+    }
+}
+
+impl Ears {
     fn open(roots: Vec<PathBuf>, bell: Arc<Notify>) -> Self {
-        let roots: Vec<PathBuf> = roots.into_iter().map(|root| std::path::absolute(&root).unwrap_or(root)).collect();
         let stale = Arc::new(AtomicBool::new(false));
         let ring = {
-            let (roots, stale) = (roots.clone(), stale.clone());
+            let stale = stale.clone();
             move |event: notify::Result<notify::Event>| {
                 if event.as_ref().is_ok_and(|event| !is_of_interest(event, &roots)) {
                     return;
@@ -171,33 +205,7 @@ impl Eye {
         let watcher = notify::recommended_watcher(ring)
             .inspect_err(|error| warn!("no file events ({error}); looking for changes every {POLL:?}"))
             .ok();
-        Self { roots, watcher, watched: HashMap::new(), stale, warned: false, files: BTreeMap::new() }
-    }
-
-    /// Compares the tree with how it was at the last look.
-    fn look(&mut self) -> Changed {
-        if self.stale.swap(false, Ordering::Relaxed) {
-            self.watched.clear();
-        }
-        let mut files = BTreeMap::new();
-        for root in self.roots.clone() {
-            // The parent tells when the root itself comes, goes or is replaced.
-            if let Some(parent) = root.parent() {
-                self.watch(parent);
-            }
-            for found in walk(&root, &mut |folder| self.watch(folder)) {
-                if let Some(seen) = Seen::of(&found, self.files.get(&found.path)) {
-                    files.insert(found.path, seen);
-                }
-            }
-        }
-        let before = std::mem::replace(&mut self.files, files);
-        let differs = |path: &&PathBuf| before.get(*path).map(|seen| seen.digest) != self.digest(path);
-        before.keys().chain(self.files.keys()).filter(differs).cloned().collect()
-    }
-
-    fn digest(&self, path: &Path) -> Option<u64> {
-        self.files.get(path).map(|seen| seen.digest)
+        Self { watcher, watched: HashMap::new(), stale, warned: false }
     }
 
     fn watch(&mut self, folder: &Path) {

@@ -23,13 +23,14 @@ mod timetable;
 mod zone;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{SubsecRound, Utc};
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -37,7 +38,7 @@ use tracing::{error, info, warn};
 use crate::client::{Client, SubmitError};
 use crate::store::{self, Tick};
 use crate::task::Timestamp;
-use crate::watch::{Changed, Watch};
+use crate::watch::{Snapshot, Watch};
 
 pub use board::{Board, Outlook, Overview};
 pub use entry::{CatchUp, Entry, Overlap};
@@ -73,7 +74,8 @@ pub async fn look(client: Client, path: PathBuf, board: Board, stop: Cancellatio
 }
 
 async fn keep(beat: Beat, stop: CancellationToken) {
-    let (watch, changes) = Watch::start(vec![beat.path.clone()], stop.clone());
+    let folder = beat.path.parent().unwrap_or(Path::new("")).to_owned();
+    let (watch, changes) = Watch::start(folder, vec![beat.path.clone()], Arc::default(), stop.clone()).await;
     // A submission that is cut off is stored whole or not at all, its tick with it.
     stop.run_until_cancelled(beat.keep(changes)).await;
     watch.stopped().await;
@@ -88,10 +90,10 @@ struct Beat {
     timetable: Timetable,
     standings: Vec<Standing>,
     /// The text of `timetable`; `None` before the first.
-    text: Option<String>,
+    text: Option<Arc<str>>,
     /// What was said last about a file that is no timetable, so that it is said once.
     complaint: Option<String>,
-    /// When the file is to be read; `None` when not before it changes.
+    /// When the file is to be taken over; `None` when not before it changes.
     look_at: Option<Instant>,
     /// The last call to the store failed, so that it is said once.
     store_failed: AtomicBool,
@@ -101,7 +103,8 @@ impl Beat {
     fn new(client: Client, path: PathBuf, board: Board) -> Self {
         Self {
             client,
-            path,
+            // As the watch calls it.
+            path: std::path::absolute(&path).unwrap_or(path),
             board,
             fires: true,
             timetable: Timetable::default(),
@@ -113,16 +116,17 @@ impl Beat {
         }
     }
 
-    async fn keep(mut self, mut changes: mpsc::Receiver<Changed>) {
+    async fn keep(mut self, mut changes: Receiver<Arc<Snapshot>>) {
         loop {
             if self.look_at.is_some_and(|at| at <= Instant::now()) {
-                self.look(Utc::now()).await;
+                let files = changes.borrow_and_update().clone();
+                self.look(&files, Utc::now()).await;
             }
             if self.fires {
                 self.fire(Utc::now()).await;
             }
             tokio::select! {
-                Some(_) = changes.recv() => self.look_at = Some(Instant::now()),
+                Ok(()) = changes.changed() => self.look_at = Some(Instant::now()),
                 () = tokio::time::sleep(self.patience(Utc::now())) => {}
             }
         }
@@ -136,12 +140,12 @@ impl Beat {
         until_next.into_iter().chain(until_look).fold(LONGEST_SLEEP, Duration::min)
     }
 
-    /// Reads the file, and takes it over when it differs and is good.
-    async fn look(&mut self, now: Timestamp) {
+    /// Takes the file over when it differs and is good.
+    async fn look(&mut self, files: &Snapshot, now: Timestamp) {
         self.look_at = None;
-        let text = match timetable::read_text(&self.path) {
+        let text = match files.text(&self.path).cloned().unwrap_or_else(|| Ok("".into())) {
             Ok(text) => text,
-            Err(bad) => return self.complain(&bad),
+            Err(why) => return self.complain(&timetable::unread(&self.path, why)),
         };
         if self.text.as_ref() == Some(&text) {
             if self.complaint.take().is_some() {

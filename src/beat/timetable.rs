@@ -49,7 +49,11 @@ const NOT_BUILT_YET: [&str; 3] = ["version", "defaults", "include"];
 impl Timetable {
     /// Reads the file at `path`. One that is not there is an empty timetable.
     pub fn load(path: &Path) -> Result<Self, BadTimetable> {
-        Self::parse(&read_text(path)?, &shown(path))
+        let text = std::fs::read_to_string(path).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => Ok(String::new()),
+            _ => Err(unread(path, format!("cannot be read: {error}"))),
+        });
+        Self::parse(&text?, &shown(path))
     }
 
     /// Reads the text of a file; `file` is how its problems call it.
@@ -124,16 +128,10 @@ fn read_entry(top: &Table, name: &str, item: &Item, zone: Tz, warnings: &mut Vec
     }
 }
 
-/// The text of the file at `path`; empty when it is not there.
-pub(super) fn read_text(path: &Path) -> Result<String, BadTimetable> {
-    std::fs::read_to_string(path).or_else(|error| match error.kind() {
-        ErrorKind::NotFound => Ok(String::new()),
-        _ => {
-            let message = format!("cannot be read: {error}");
-            let problem = Problem { file: shown(path), line: None, entry: None, field: None, message };
-            Err(BadTimetable { problems: vec![problem] })
-        }
-    })
+/// What is said of the file at `path` that has no text; `why` is the rest of a sentence that names it.
+pub(super) fn unread(path: &Path, why: String) -> BadTimetable {
+    let problem = Problem { file: shown(path), line: None, entry: None, field: None, message: why };
+    BadTimetable { problems: vec![problem] }
 }
 
 /// How problems call the file at `path`: by its name, as there is one in each folder.

@@ -1,6 +1,7 @@
 //! Whether a folder is a project at all: who begins in the wrong one sees nothing run, and no reason.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tracing::warn;
 
@@ -26,8 +27,9 @@ pub(super) fn emptiness(folder: &Path) -> Option<String> {
 
 /// Says each time that the settings file of `folder` changed: they are read once. Ends never.
 pub(super) async fn tell_of_changes(folder: &Path) -> std::convert::Infallible {
-    let (_watch, mut changes) = Watch::start(vec![folder.join(FILE)], CancellationToken::new());
-    while changes.recv().await.is_some() {
+    let (path, stop) = (folder.join(FILE), CancellationToken::new());
+    let (_watch, mut changes) = Watch::start(folder.to_owned(), vec![path], Arc::default(), stop).await;
+    while changes.changed().await.is_ok() {
         warn!("{FILE} changed; it counts after a restart");
     }
     std::future::pending().await

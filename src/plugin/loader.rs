@@ -25,10 +25,6 @@ const PLUGINS: &str = "plugins";
 /// meanwhile would fail as unknown.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// After what was new is read, it is read once more: what changed while we read, and had changed back when the watch
-/// looked, is not reported. Longer than the watch waits between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(2500);
-
 /// Loads `tasks/` and `plugins/` of one project folder, and remembers the last good version of each file.
 pub struct Loader {
     folder: PathBuf,
@@ -42,8 +38,6 @@ pub struct Loader {
     /// Since when each task is gone that is still in the catalog.
     gone: HashMap<String, Instant>,
     pub(super) linger: Duration,
-    /// When to read again though no change was reported; `None` when the last two readings were alike.
-    look_again: Option<Instant>,
 }
 
 impl Loader {
@@ -64,7 +58,6 @@ impl Loader {
             bundles: BTreeMap::new(),
             gone: HashMap::new(),
             linger: LINGER,
-            look_again: None,
         }
     }
 
@@ -86,12 +79,15 @@ impl Loader {
     /// Reads everything, and swaps the catalog if anything differs; the log says what. What is wrong is in the
     /// catalog too (`broken`, and `broken` of its plugins) and stops nothing else. Blocks.
     pub fn load(&mut self) {
-        let roots = [TASKS, PLUGINS].map(|name| self.folder.join(name));
-        let before = self.scripts.files();
-        let files = Arc::new(Snapshot::take(&self.folder, &roots, &before));
-        let is_new = !files.is_like(&before);
-        self.look_again = is_new.then(|| Instant::now() + LOOK_AGAIN);
-        if !is_new && self.gone.is_empty() {
+        self.read(Arc::new(Snapshot::take(&self.folder, &self.roots(), &self.scripts.files())));
+    }
+
+    fn roots(&self) -> [PathBuf; 2] {
+        [TASKS, PLUGINS].map(|name| self.folder.join(name))
+    }
+
+    fn read(&mut self, files: Arc<Snapshot>) {
+        if files.holds_the_same(&self.scripts.files()) && self.gone.is_empty() {
             return;
         }
         let drafts = self.drafts(&files);
@@ -113,12 +109,13 @@ impl Loader {
 
     /// Loads whenever a file changes, until it is stopped.
     pub async fn keep_fresh(mut self, stop: CancellationToken) {
-        let roots = [TASKS, PLUGINS].map(|name| self.folder.join(name)).into();
-        let (watch, mut changes) = Watch::start(roots, stop);
-        // The first round looks at what changed between an earlier load and the watch.
+        let (folder, roots) = (self.folder.clone(), self.roots().into());
+        let (watch, mut changes) = Watch::start(folder, roots, self.scripts.files(), stop).await;
+        // The first round reads what changed between an earlier load and the watch.
         loop {
+            let files = changes.borrow_and_update().clone();
             let loading = tokio::task::spawn_blocking(move || {
-                self.load();
+                self.read(files);
                 self
             });
             match loading.await {
@@ -126,10 +123,9 @@ impl Loader {
                 Err(_) => return error!("loading has failed; scripts stay as they are until the next start"),
             }
             let goes_at = self.gone.values().min().map(|since| *since + self.linger);
-            let look_at = goes_at.into_iter().chain(self.look_again).min();
             tokio::select! {
-                changed = changes.recv() => if changed.is_none() { return watch.stopped().await },
-                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {}
+                changed = changes.changed() => if changed.is_err() { return watch.stopped().await },
+                () = sleep_until(goes_at.unwrap_or_else(Instant::now)), if goes_at.is_some() => {}
             }
         }
     }

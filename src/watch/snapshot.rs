@@ -55,11 +55,25 @@ impl Snapshot {
     /// stand so together. When they go on changing it takes them as they are after two seconds, and while git works
     /// after ten.
     pub fn take(project: &Path, roots: &[PathBuf], before: &Self) -> Self {
+        Self::take_entering(project, roots, before, &mut |_| {})
+    }
+
+    /// The same, and calls `enter` with each folder before it is read.
+    pub(super) fn take_entering(
+        project: &Path,
+        roots: &[PathBuf],
+        before: &Self,
+        enter: &mut dyn FnMut(&Path),
+    ) -> Self {
+        let mut last = Self::look(roots, before, enter);
+        // They stood so together then, or were taken as they were: nothing is to be found by another look.
+        if last.is_like(before) {
+            return last;
+        }
         let (began, git) = (Instant::now(), GitLock::of(project));
-        let mut last = Self::look(roots, before);
         loop {
             let is_locked = git.is_held();
-            let next = Self::look(roots, &last);
+            let next = Self::look(roots, &last, enter);
             let patience = if is_locked { PATIENCE_WITH_GIT } else { PATIENCE };
             if (!is_locked && next.is_like(&last)) || began.elapsed() >= patience {
                 return next;
@@ -69,10 +83,10 @@ impl Snapshot {
         }
     }
 
-    fn look(roots: &[PathBuf], before: &Self) -> Self {
+    fn look(roots: &[PathBuf], before: &Self, enter: &mut dyn FnMut(&Path)) -> Self {
         let mut new = Self::default();
         let mut total = 0;
-        let found: Vec<Found> = roots.iter().flat_map(|root| walk(root, &mut |_| {})).collect();
+        let found: Vec<Found> = roots.iter().flat_map(|root| walk(root, enter)).collect();
         for found in found.iter().take(MAX_FILES) {
             let name = composed(&found.path);
             // Two files whose names are composed differently are two.
@@ -88,9 +102,18 @@ impl Snapshot {
     }
 
     /// Nothing was written between the two.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let is_like = |(a, b): ((&PathBuf, &Held), (&PathBuf, &Held))| a.0 == b.0 && a.1.is_like(b.1);
-        self.files.len() == other.files.len() && self.files.iter().zip(&other.files).all(is_like)
+    fn is_like(&self, other: &Self) -> bool {
+        self.compare(other, Held::is_like)
+    }
+
+    /// The two hold the same texts by the same names.
+    pub fn holds_the_same(&self, other: &Self) -> bool {
+        self.left_out == other.left_out && self.compare(other, Held::is_same)
+    }
+
+    fn compare(&self, other: &Self, are_alike: impl Fn(&Held, &Held) -> bool) -> bool {
+        let mut pairs = self.files.iter().zip(&other.files);
+        self.files.len() == other.files.len() && pairs.all(|(a, b)| a.0 == b.0 && are_alike(a.1, b.1))
     }
 
     /// The text of the file at `path`; `None` when there was no such file.
@@ -156,7 +179,11 @@ impl Held {
 
     // The stamp too: it may have changed and changed back.
     fn is_like(&self, other: &Self) -> bool {
-        self.stamp.is_like(&other.stamp) && self.text == other.text && self.real == other.real
+        self.stamp.is_like(&other.stamp) && self.is_same(other)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.text == other.text && self.real == other.real
     }
 }
 
@@ -273,6 +300,33 @@ mod tests {
         };
         assert!(Arc::ptr_eq(&held(&before, "a.rhai"), &held(&after, "a.rhai")));
         assert_eq!(&*held(&after, "b.rhai"), "2");
+    }
+
+    #[test]
+    fn a_change_that_the_times_do_not_show_is_found_by_content() {
+        let folder = folder(&[("a.rhai", b"one")]);
+        let found = Found { path: folder.path().join("tasks/a.rhai"), is_linked: false, leads_out: false };
+        let before = Held::of(&found, None, MAX_TOTAL).unwrap();
+        fs::write(&found.path, "two").unwrap();
+        let same_times = Held { stamp: Stamp::of(&found).unwrap(), ..before };
+
+        let after = Held::of(&found, Some(&same_times), MAX_TOTAL).unwrap();
+
+        assert_eq!(after.text.as_deref(), Ok("two"));
+    }
+
+    #[test]
+    fn a_touched_file_is_the_same() {
+        let folder = folder(&[("a.rhai", b"1")]);
+        let before = take(&folder, &Snapshot::default());
+        let file = fs::File::options().write(true).open(folder.path().join("tasks/a.rhai")).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+
+        let after = take(&folder, &before);
+
+        assert!(after.holds_the_same(&before) && !after.is_like(&before));
+        fs::write(folder.path().join("tasks/b.rhai"), "2").unwrap();
+        assert!(!take(&folder, &after).holds_the_same(&after));
     }
 
     #[test]

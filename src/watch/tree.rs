@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +15,6 @@ const SUSPICIOUS: Duration = Duration::from_secs(3);
 
 /// The most files and folders under one root; what is beyond is not seen.
 const MAX_ENTRIES: usize = 100_000;
-
-/// Larger files are compared by their times alone.
-const MAX_READ: u64 = 16 << 20;
 
 /// Which folder or file it is, whatever its name.
 pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
@@ -137,22 +133,13 @@ pub(super) fn read_whole(path: &Path, most: u64) -> std::io::Result<(Stamp, Vec<
     Ok((if is_same { stamp } else { stamp.unsettled() }, content))
 }
 
-/// How a file was when we last looked.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    stamp: Stamp,
-    /// Of its content.
-    pub(super) digest: u64,
-}
-
 /// Changes with the file, as far as its times are fine enough to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: u64,
     len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-    is_file: bool,
     /// Its times were old enough to be believed when we looked.
     is_settled: bool,
 }
@@ -173,7 +160,6 @@ impl Stamp {
             len: metadata.len(),
             modified,
             changed,
-            is_file: metadata.is_file(),
             // A time in the future never settles: then the content decides each time.
             is_settled: is_old(modified.0) && is_old(changed.0),
         }
@@ -195,30 +181,6 @@ impl Stamp {
     }
 }
 
-impl Seen {
-    /// `None` when the file is gone.
-    pub(super) fn of(found: &Found, before: Option<&Self>) -> Option<Self> {
-        let stamp = Stamp::of(found)?;
-        if let Some(before) = before.filter(|before| stamp.is_surely(&before.stamp)) {
-            return Some(*before);
-        }
-        let mut hasher = DefaultHasher::new();
-        // Only a file that is one: a pipe would be read for ever.
-        let read = (stamp.is_file && stamp.len <= MAX_READ).then(|| read_whole(&found.path, MAX_READ));
-        let stamp = match read {
-            Some(Ok((stamp, content))) => {
-                content.hash(&mut hasher);
-                stamp
-            }
-            cannot => {
-                Stamp { is_settled: true, ..stamp }.hash(&mut hasher);
-                if cannot.is_some() { stamp.unsettled() } else { stamp }
-            }
-        };
-        Some(Self { stamp, digest: hasher.finish() })
-    }
-}
-
 fn is_old(seconds: i64) -> bool {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     seconds < (since_epoch.saturating_sub(SUSPICIOUS)).as_secs() as i64
@@ -233,21 +195,6 @@ mod tests {
 
     fn of(path: &Path) -> Found {
         Found { path: path.to_owned(), is_linked: false, leads_out: false }
-    }
-
-    #[test]
-    fn a_change_that_the_times_do_not_show_is_found_by_content() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.rhai");
-        fs::write(&path, "one").unwrap();
-        let before = Seen::of(&of(&path), None).unwrap();
-        fs::write(&path, "two").unwrap();
-        let same_times = Seen { stamp: Seen::of(&of(&path), None).unwrap().stamp, ..before };
-
-        let after = Seen::of(&of(&path), Some(&same_times)).unwrap();
-
-        assert!(!before.stamp.is_settled);
-        assert_ne!(after.digest, before.digest);
     }
 
     fn names(root: &Path) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -52,12 +52,13 @@ fn call(house: &House, task: &str) -> Value {
     house.post(&format!("/api/tasks/{task}?wait=60s"), &json!({})).json["result"].clone()
 }
 
-/// Calls `a.check` and `b.check` again and again while `edit` runs, and for one call longer. Gives what each returned.
+/// Calls `a.check` and `b.check` again and again while `edit` runs, from one call before it to one after it. Gives what
+/// each returned.
 ///
 /// # Panics
 /// When one is refused, fails or is lost.
 fn under_load(house: &House, edit: impl FnOnce()) -> Vec<Vec<u64>> {
-    let done = AtomicBool::new(false);
+    let (called, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     let calls = |task: &str| {
         let mut results = Vec::new();
         loop {
@@ -65,6 +66,7 @@ fn under_load(house: &House, edit: impl FnOnce()) -> Vec<Vec<u64>> {
             let run = house.post(&format!("/api/tasks/{task}?wait=60s"), &json!({}));
             assert_eq!((run.status, &run.json["state"]), (200, &json!("SUCCESS")), "{}", run.json);
             results.push(serde_json::from_value(run.json["result"].clone()).unwrap());
+            called.fetch_add(usize::from(results.len() == 1), Ordering::AcqRel);
             if is_last {
                 return results;
             }
@@ -72,7 +74,10 @@ fn under_load(house: &House, edit: impl FnOnce()) -> Vec<Vec<u64>> {
     };
     std::thread::scope(|scope| {
         let calling = ["a.check", "b.check", "a.check"].map(|task| scope.spawn(move || calls(task)));
-        let edited = std::panic::catch_unwind(AssertUnwindSafe(edit));
+        let edited = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            eventually("each was called once", || called.load(Ordering::Acquire) == calling.len());
+            edit();
+        }));
         done.store(true, Ordering::Release);
         edited.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         calling.into_iter().flat_map(|calling| calling.join().unwrap()).collect()
@@ -83,6 +88,7 @@ fn is_whole(result: &[u64]) -> bool {
     result.len() == 3 && result.iter().all(|version| *version == result[0])
 }
 
+/// None is of a mixture, and there are some of what was there before the edit and of what was there after it.
 fn assert_whole(results: &[Vec<u64>]) {
     let mixed: Vec<_> = results.iter().filter(|result| !is_whole(result)).collect();
     assert!(mixed.is_empty(), "of {} runs these are mixed: {mixed:?}", results.len());
@@ -117,7 +123,7 @@ fn a_save_each_10_ms_loses_no_task_and_starves_no_reload() {
     });
 
     let own: std::collections::BTreeSet<u64> = results.iter().map(|result| result[0]).collect();
-    assert!(own.len() > 3, "only these were seen while it was saved: {own:?}");
+    assert!(own.len() > 2, "only these were seen while it was saved: {own:?}");
     assert!(results.iter().all(|result| (result[1], result[2]) == (0, 0)), "the library never changed");
 }
 

@@ -17,15 +17,17 @@ fn a_checkout_of_another_branch_is_one_change() {
         git(&folder, &["commit", "--quiet", "--message", branch]);
     }
 
+    eventually("the last branch runs", || call(&house, "more.m299.version") == 2);
+
     let results = under_load(&house, || {
-        for version in [1, 2, 1, 2, 1, 2] {
+        for version in [1, 2, 1, 2, 1] {
             git(&folder, &["checkout", "--quiet", if version == 1 { "one" } else { "two" }]);
             eventually("the other branch runs", || call(&house, "more.m299.version") == version);
         }
     });
 
     assert_whole(&results);
-    eventually("the last one runs", || call(&house, "a.check") == json!([2, 2, 2]));
+    assert_eq!(call(&house, "a.check"), json!([1, 1, 1]));
 }
 
 #[test]
