@@ -1,6 +1,7 @@
 //! Trees that are edited under the eyes of a watch.
 
 use std::fs;
+use std::io::{Seek, Write};
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
@@ -192,18 +193,16 @@ async fn whoever_listens_knows_the_last_of_many_swaps() {
 #[tokio::test]
 async fn saves_without_a_pause_starve_nobody() {
     let mut room = watch(with_tasks).await;
-    let path = room.path("tasks/math.rhai");
     let done = CancellationToken::new();
     let saving = std::thread::spawn({
-        let (path, done) = (path.clone(), done.clone());
+        let (path, done) = (room.path("tasks/math.rhai"), done.clone());
         move || {
-            for number in 0.. {
-                if done.is_cancelled() {
-                    return number;
-                }
-                fs::write(&path, format!("version {number}")).unwrap();
+            // Without cutting it off first: whoever reads it then finds nothing in it, again and again.
+            let mut file = fs::File::options().write(true).open(path).unwrap();
+            for number in (0..).take_while(|_| !done.is_cancelled()) {
+                file.rewind().unwrap();
+                file.write_all(format!("version {number:020}").as_bytes()).unwrap();
             }
-            unreachable!("it is told to end")
         }
     });
 

@@ -242,6 +242,11 @@ mod tests {
         metas.map(|it| it["data"].clone()).collect()
     }
 
+    fn delivery(message: Message) -> Delivery {
+        let receipt = Receipt { id: message.id.clone(), token: 1 };
+        Delivery { receipt, message: message.into(), redelivered: false, deaths: 0, expired: false, waited: None }
+    }
+
     fn check(theirs: &Value, ending: Ending, children: &[&str]) {
         let id = |text: &str| TaskId::parse(text).unwrap();
         let message = NewMessage {
@@ -251,14 +256,7 @@ mod tests {
         }
         .build();
         let settlement = Settlement {
-            delivery: Delivery {
-                receipt: Receipt { id: message.id.clone(), token: 1 },
-                message: message.into(),
-                redelivered: false,
-                deaths: 0,
-                expired: false,
-                waited: None,
-            },
+            delivery: delivery(message),
             ending,
             attempt: Attempt {
                 finished_at: theirs["date_done"].as_str().map(|time| time.parse().unwrap()),
@@ -360,14 +358,7 @@ mod tests {
     fn an_ignored_result_is_not_written() {
         let message = NewMessage::default().build();
         let settlement = Settlement {
-            delivery: Delivery {
-                receipt: Receipt { id: message.id.clone(), token: 1 },
-                message: message.into(),
-                redelivered: false,
-                deaths: 0,
-                expired: false,
-                waited: None,
-            },
+            delivery: delivery(message),
             ending: Ending::Success { result: None },
             attempt: Attempt { ignore_result: true, ..Attempt::default() },
             follow_ups: Vec::new(),
