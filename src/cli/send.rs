@@ -1,9 +1,13 @@
 //! `umbel send`: hands a task to a running umbel, and may wait for its end with a bar that shows how far it is.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::bar::Bar;
 use super::door::{self, Door, Reach};
@@ -19,6 +23,9 @@ const ONE_WAIT: Duration = Duration::from_secs(30);
 
 /// The same while somebody looks at the bar.
 const ONE_LOOK: Duration = Duration::from_millis(250);
+
+/// How long the answer to what was sent may take once somebody has lost patience.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub(super) struct Sending {
@@ -93,36 +100,70 @@ pub(super) fn run(
     let (args, kwargs) = arguments::read(task.arguments)?;
     let [countdown, expires] = [countdown, expires].map(|span| span.map(|span| span.as_secs_f64()));
     let body = Body { args, kwargs, countdown, eta, expires, queue, priority, max_retries, id };
-    let door = Door::open(reach, settings)?;
-    let answer = door.post(&format!("/api/tasks/{}", path_part(&task.task)), &serde_json::to_string(&body)?)?;
-    let known: Known = door::read(&answer)?;
+    let (door, path) = (Door::open(reach, settings)?, format!("/api/tasks/{}", path_part(&task.task)));
+    let body = serde_json::to_string(&body)?;
     let Some(patience) = wait else {
+        let answer = door.post(&path, &body)?;
+        let known: Known = door::read(&answer)?;
         say(if json { &answer } else { known.id.as_str() })?;
         return Ok(ExitCode::SUCCESS);
     };
-    let (id, bar) = (known.id.clone(), Bar::new(&task.task, json));
+    let bar = Bar::new(&task.task, json);
     let runtime = runtime()?;
-    let ended = runtime.block_on(async {
-        let clearing = bar.clone();
-        let waiting = tokio::task::spawn_blocking(move || end(&door, known, patience, &bar));
-        tokio::select! {
-            ended = waiting => Some(ended),
-            _ = tokio::signal::ctrl_c() => {
-                clearing.clear();
-                None
-            }
-        }
-    });
+    let came_of_it = runtime.block_on(send_and_wait(Arc::new(door), path, body, patience, bar));
     // A request that nobody waits for any more.
     runtime.shutdown_background();
-    match ended {
-        Some(ended) => {
-            let answer = ended??;
-            show(&door::read::<Run>(&answer)?, json)
-        }
-        None => {
+    match came_of_it? {
+        CameOfIt::Ended(answer) => return show(&door::read::<Run>(&answer)?, json),
+        CameOfIt::GoesOn(id) => {
             eprintln!("the task goes on; `umbel inspect {id}` shows it, `umbel revoke {id}` ends it");
-            Ok(ExitCode::from(exit::INTERRUPTED))
+        }
+        CameOfIt::NotKnown => eprintln!("it is not known whether the task was sent; `umbel tasks` shows it if it was"),
+    }
+    Ok(ExitCode::from(exit::INTERRUPTED))
+}
+
+/// What came of a task that was sent and waited for.
+enum CameOfIt {
+    /// The answer that shows its end.
+    Ended(String),
+    /// Ctrl-C ended the waiting.
+    GoesOn(TaskId),
+    /// The same before umbel had answered.
+    NotKnown,
+}
+
+async fn send_and_wait(
+    door: Arc<Door>,
+    path: String,
+    body: String,
+    patience: Option<Duration>,
+    bar: Bar,
+) -> anyhow::Result<CameOfIt> {
+    // Listened to before anything is sent: from then on there is a task of which something is to be said.
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut sending = spawn_blocking({
+        let door = door.clone();
+        move || door::read::<Known>(&door.post(&path, &body)?)
+    });
+    let (sent, interrupted) = tokio::select! {
+        sent = &mut sending => (sent, false),
+        _ = interrupts.recv() => match timeout(LAST_WORD, sending).await {
+            Ok(sent) => (sent, true),
+            Err(_) => return Ok(CameOfIt::NotKnown),
+        }
+    };
+    let known = sent??;
+    let id = known.id.clone();
+    if interrupted {
+        return Ok(CameOfIt::GoesOn(id));
+    }
+    let clearing = bar.clone();
+    tokio::select! {
+        ended = spawn_blocking(move || end(&door, known, patience, &bar)) => ended?.map(CameOfIt::Ended),
+        _ = interrupts.recv() => {
+            clearing.clear();
+            Ok(CameOfIt::GoesOn(id))
         }
     }
 }

@@ -164,7 +164,6 @@ fn ctrl_c_ends_the_waiting_and_not_the_task() {
     let waiting = command.args(["send", "it.long", "--wait", "--id", "long"]).stderr(Stdio::piped()).spawn().unwrap();
     eventually("the task runs", || house.get("/api/tasks/long").json["state"] == "STARTED");
 
-    // The command may not listen yet for a moment after the task is there; then the signal ends it all the same.
     std::process::Command::new("kill").args(["-INT", &waiting.id().to_string()]).status().unwrap();
     let output = waiting.wait_with_output().unwrap();
     run(house.folder.path(), &["send", "it.off"]);
