@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -45,6 +45,10 @@ pub use view::View;
 /// How long one claim waits for a first message. What waits is woken by whatever concerns it, so it is long: each claim
 /// asks the store anew.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was claimed may end within this before more is asked for, where there was no more: else its outcome would wait
+/// behind that question.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// The pause before leases that could not be renewed are renewed again.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
@@ -157,7 +161,7 @@ impl Worker {
         if under_way > 0 {
             info!(tasks = under_way, grace = ?self.floor.settings.grace, "waiting for {under_way} running tasks");
         }
-        if tokio::time::timeout(self.floor.settings.grace, executions.wait()).await.is_err() {
+        if timeout(self.floor.settings.grace, executions.wait()).await.is_err() {
             warn!("the grace is over: {} running tasks are put back", executions.len());
             self.floor.hurry.cancel();
             executions.wait().await;
@@ -191,9 +195,14 @@ impl Worker {
             match claimed {
                 Ok(deliveries) => {
                     backoff = Backoff::new();
+                    let were_all = (1..room).contains(&deliveries.len());
                     let (usual, suspects) = suspect::part(deliveries);
                     usual.into_iter().for_each(|delivery| self.floor.start(executions, delivery));
                     suspect::run_alone(&self.floor, executions, suspects, stop).await;
+                    if were_all {
+                        // Whether there is more can wait for a moment; who waits for what was claimed should not.
+                        let _ = timeout(MOMENT, self.floor.ended.notified()).await;
+                    }
                 }
                 Err(cause) => {
                     meters::store_failed();

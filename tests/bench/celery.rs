@@ -174,7 +174,9 @@ fn answer_at_once(redis: &RedisServer, stopped: Arc<AtomicBool>) -> JoinHandle<(
     let mut raw = connect(redis);
     std::thread::spawn(move || {
         while !stopped.load(Ordering::Relaxed) {
-            let Some((_, envelope)) = raw.brpop::<_, Option<(String, String)>>("celery", 0.1).unwrap() else { continue };
+            let Some((_, envelope)) = raw.brpop::<_, Option<(String, String)>>("celery", 0.1).unwrap() else {
+                continue;
+            };
             let read: serde_json::Value = serde_json::from_str(&envelope).unwrap();
             let id = read["headers"]["id"].as_str().unwrap();
             let meta = json!({ "status": "SUCCESS", "result": 13, "traceback": null, "children": [], "task_id": id });

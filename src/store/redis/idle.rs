@@ -3,21 +3,25 @@
 //! A message is never popped into the hands of a client that may have given up: it lies in an inbox, from where the
 //! claim script takes it, or others do once this process is dead. One message wakes one process, and `CLIENT UNBLOCK`
 //! ends the waits that are left when one has brought something, so that no list goes on feeding a process that is busy.
+//! That happens beside the claim, which whoever sent the message waits for; what the other waits bring in this moment
+//! goes back to its list.
 //!
 //! Each list costs a connection that does nothing else, four for a queue, so only so many are waited for
 //! ([`MOST_LISTS`]).
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use tracing::warn;
 
 use crate::store::Result;
 
@@ -45,6 +49,8 @@ pub struct Idle {
     /// Redis did not answer when it was last asked in another way.
     missed: AtomicBool,
     again: Notify,
+    /// Held while waits are ended.
+    ending: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A connection that only ever waits, and its number in Redis.
@@ -66,12 +72,20 @@ impl Idle {
             inboxes: Mutex::default(),
             missed: AtomicBool::new(false),
             again: Notify::new(),
+            ending: Arc::default(),
         }
     }
 
     /// Waits until one of `lists` has brought something into its inbox, `wake` is ready, or `patience` is over.
-    /// Run to its end, it leaves no wait behind.
-    pub async fn wait(&self, lists: &[String], patience: Duration, wake: impl Future<Output = ()>) -> Result<()> {
+    /// Run to its end, it leaves no wait behind that does not end by itself.
+    pub async fn wait(
+        self: &Arc<Self>,
+        lists: &[String],
+        patience: Duration,
+        wake: impl Future<Output = ()>,
+    ) -> Result<()> {
+        // Else there would be twice as many connections.
+        drop(self.ending.lock().await);
         let (lists, left_out) = lists.split_at(lists.len().min(MOST_LISTS));
         let patience = if left_out.is_empty() { patience } else { patience.min(LOOK_AGAIN) };
         self.remember(lists);
@@ -83,7 +97,7 @@ impl Idle {
         let wait = |(sleeper, list): (Sleeper, &String)| {
             sleeper.wait(list.clone(), self.connection.keys().inbox(&self.process, list), patience)
         };
-        let mut waits: FuturesUnordered<_> = sleepers.into_iter().zip(lists).map(wait).collect();
+        let mut waits: Waits = sleepers.into_iter().zip(lists).map(|it| wait(it).boxed()).collect();
 
         let first = tokio::select! {
             // Without lists there is nothing that could come.
@@ -93,24 +107,49 @@ impl Idle {
             () = wake => None,
         };
 
-        let mut over = false;
-        if let Some(first) = first {
-            over = self.keep(first)? == Woken::Over;
+        let woken = first.map(|first| self.keep(first)).transpose()?;
+        if woken != Some(Woken::Brought) {
+            return self.end(waits, &numbers, woken == Some(Woken::Over)).await.map(|_| ());
         }
-        // Those whose time is over end together, without being told. An `UNBLOCK` may arrive before the wait that it is
-        // to end; then the wait is told again.
+        let ending = self.ending.clone().lock_owned().await;
+        let (idle, lists) = (self.clone(), lists.to_vec());
+        tokio::spawn(async move {
+            let _ending = ending;
+            if let Err(cause) = idle.end_beside(waits, &numbers, &lists).await
+                && !cause.is_told()
+            {
+                warn!("cannot end waiting for messages, what comes meanwhile is taken with the next: {cause}");
+            }
+        });
+        Ok(())
+    }
+
+    async fn end_beside(&self, waits: Waits, numbers: &[i64], lists: &[String]) -> Result<()> {
+        if self.end(waits, numbers, false).await? {
+            let mut call = self.connection.scripts().hand_back.prepare_invoke();
+            call.arg(&self.process).arg(lists);
+            self.connection.run::<()>(&call).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends what still waits; whether that has brought something, or may have. Those whose time is `over` end together,
+    /// without being told.
+    async fn end(&self, mut waits: Waits, numbers: &[i64], mut over: bool) -> Result<bool> {
+        let mut brought = false;
+        // An `UNBLOCK` may arrive before the wait that it is to end; then the wait is told again.
         for _ in 0..PATIENCE.as_millis() / ECHO.as_millis() {
             if waits.is_empty() {
                 break;
             }
             if !std::mem::take(&mut over) {
-                self.unblock(&numbers).await?;
+                self.unblock(numbers).await?;
             }
             while let Ok(Some(ended)) = timeout(ECHO, waits.next()).await {
-                self.keep(ended)?;
+                brought |= self.keep(ended)? != Woken::Over;
             }
         }
-        Ok(())
+        Ok(brought || !waits.is_empty())
     }
 
     /// The inboxes in which something may come, so that they are known to be somebody's.
@@ -163,6 +202,9 @@ impl Idle {
         self.connection.ask_all(&all).await
     }
 }
+
+/// The waits that have not ended yet.
+type Waits = FuturesUnordered<BoxFuture<'static, RedisResult<(Option<Sleeper>, Woken)>>>;
 
 /// Why a wait has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,7 +55,7 @@ use subscriber::Subscriber;
 /// The store as one process has it.
 struct Redis {
     connection: Connection,
-    idle: Idle,
+    idle: Arc<Idle>,
     /// What this process has claimed and neither settled nor put back: the leases that `keep_alive` renews.
     hands: Hands,
     settler: Settler,
@@ -88,7 +88,7 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
     check_server(&connection).await?;
     let process = uuid::Uuid::new_v4().simple().to_string();
     let store = Arc::new(Redis {
-        idle: Idle::new(connection.clone(), process.clone()),
+        idle: Arc::new(Idle::new(connection.clone(), process.clone())),
         hands: Hands::start(connection.clone(), settings.worker.clone()),
         settler: Settler::start(connection.clone(), &settings),
         subscriber: Subscriber::start(connection.clone()).await?,
