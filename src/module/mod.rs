@@ -5,6 +5,7 @@
 //! is no host, and they refuse there. A function that could wait for long waits by
 //! [`pause`](crate::script::pause), or leaves the waiting to the host, which knows the deadline.
 
+mod assert;
 mod channel;
 mod hash;
 mod json;
@@ -42,6 +43,13 @@ pub fn register(engine: &mut Engine) {
         engine.register_static_module(name, module.into());
     }
     send::functions(&mut global);
+    engine.register_global_module(global.into());
+}
+
+/// Registers what only tests of a project may call.
+pub fn register_assertions(engine: &mut Engine) {
+    let mut global = Module::new();
+    assert::functions(&mut global);
     engine.register_global_module(global.into());
 }
 

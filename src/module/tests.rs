@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::register;
+use super::{register, register_assertions};
 use crate::script::{
     Broken, Call, Host, HostError, Level, Limits, Pool, Roots, Script, SocketHost, Submission, TaskFacts, engine,
 };
@@ -26,11 +26,13 @@ pub(super) fn fails(script: &str) -> Failure {
 pub(super) struct Room {
     witness: Arc<Witness>,
     limits: Limits,
+    asserts: bool,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { witness: Arc::default(), limits: Limits { time_limit: Duration::from_secs(60), ..Limits::default() } }
+        let limits = Limits { time_limit: Duration::from_secs(60), ..Limits::default() };
+        Self { witness: Arc::default(), limits, asserts: false }
     }
 }
 
@@ -45,6 +47,11 @@ struct Witness {
 impl Room {
     pub(super) fn consumer() -> Self {
         Self { witness: Arc::new(Witness { consumer: true, ..Witness::default() }), ..Self::default() }
+    }
+
+    /// What runs here may assert.
+    pub(super) fn for_tests() -> Self {
+        Self { asserts: true, ..Self::default() }
     }
 
     pub(super) fn with_time_limit(self, time_limit: Duration) -> Self {
@@ -83,6 +90,9 @@ impl Room {
         let script = load(source).unwrap();
         let mut equipped = engine();
         register(&mut equipped);
+        if self.asserts {
+            register_assertions(&mut equipped);
+        }
         let call = Call {
             script: Arc::new(script),
             function: function.to_owned(),

@@ -3,7 +3,7 @@
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
 use super::engine::CALL_LEVELS;
-use super::{Host, HostError, Script, brief, to_json};
+use super::{Broken, Host, HostError, Script, brief, to_json};
 use crate::task::Failure;
 
 /// The longest message that is kept, in bytes; the rest is cut.
@@ -86,7 +86,7 @@ pub(super) fn failure(error: EvalAltResult, script: &Script, function: &str) -> 
     if frames.is_empty() {
         frames.push(Frame { function: function.to_owned(), file: script.file.clone(), at: root.position() });
     }
-    let mut failure = name(root, script);
+    let mut failure = name(root, Some(script));
     failure.traceback = Some(traceback(&frames, &failure, script));
     failure
 }
@@ -112,11 +112,11 @@ pub(super) fn message(root: &EvalAltResult) -> String {
 }
 
 /// The failure that an error is, without its traceback.
-fn name(root: EvalAltResult, script: &Script) -> Failure {
+fn name(root: EvalAltResult, script: Option<&Script>) -> Failure {
     let mut failure = match root {
         EvalAltResult::ErrorRuntime(value, _) => thrown(value),
         EvalAltResult::ErrorFunctionNotFound(signature, _) => {
-            wrong_arity(&signature, script).unwrap_or_else(|| not_found(&signature))
+            script.and_then(|script| wrong_arity(&signature, script)).unwrap_or_else(|| not_found(&signature))
         }
         root => {
             let message = message(&root);
@@ -127,6 +127,18 @@ fn name(root: EvalAltResult, script: &Script) -> Failure {
     cut(&mut failure.exc_type, MAX_CLASS);
     cut(&mut failure.exc_module, MAX_CLASS);
     failure
+}
+
+/// What a script would catch, named as its end would be named.
+///
+/// # Errors
+/// `error` itself, where the script must end whatever catches it.
+pub fn caught(error: Box<EvalAltResult>) -> Result<Failure, Box<EvalAltResult>> {
+    if !error.unwrap_inner().is_catchable() {
+        return Err(error);
+    }
+    let (_, root) = unwrap(*error);
+    Ok(name(root, None))
 }
 
 /// What a script gives as the reason why it wants to be retried.
@@ -260,4 +272,34 @@ pub(super) fn panicked(panic: &(dyn std::any::Any + Send), host: &dyn Host) -> F
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "without a message".to_owned());
     Failure::builtin("SystemError", format!("native code panicked in {}: {what}", host.place()))
+}
+
+impl Script {
+    /// The calls that a failure of this script happened in, the innermost last, each with its place, its line and
+    /// the name of its function; empty when the failure has no traceback.
+    pub fn calls(&self, failure: &Failure) -> Vec<Broken> {
+        let Some(traceback) = &failure.traceback else { return Vec::new() };
+        let end = format!("{}: {}", failure.exc_type, failure.exc_message);
+        let calls = traceback.strip_suffix(&end).unwrap_or(traceback);
+        calls.lines().filter_map(|line| self.read(line)).collect()
+    }
+
+    /// What [`show`] has written; `None` for any other line of a traceback.
+    fn read(&self, line: &str) -> Option<Broken> {
+        let line = line.strip_prefix("  ").filter(|line| !line.starts_with([' ', '…']))?;
+        let (place, function) = line.rsplit_once(" in ")?;
+        let Some((rest, last)) = numbered(place) else { return Some(Broken::whole(place, function.to_owned())) };
+        let (file, line, column) = match numbered(rest) {
+            Some((file, line)) => (file, line, Some(last)),
+            None => (rest, last, None),
+        };
+        let source = self.sources.get(file).map_or("", |source| source);
+        Some(Broken::at(file, source, line, column, function.to_owned()))
+    }
+}
+
+/// `a:5` in its two parts.
+fn numbered(place: &str) -> Option<(&str, u32)> {
+    let (rest, number) = place.rsplit_once(':')?;
+    Some((rest, number.parse().ok()?))
 }

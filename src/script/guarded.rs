@@ -14,7 +14,8 @@ mod texts;
 
 use rhai::{Dynamic, Engine, FuncRegistration, Module, RhaiNativeFunc, Variant};
 
-pub use showing::brief;
+pub use equality::same;
+pub use showing::{brief, literal};
 
 use super::limit::step;
 use super::{Native, from_json, to_json};

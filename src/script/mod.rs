@@ -34,8 +34,9 @@ use std::sync::Arc;
 use rhai::Position;
 
 pub use engine::engine;
+pub use failure::caught;
 pub use fields::{Fields, duration_of};
-pub use guarded::brief;
+pub use guarded::{brief, literal, same};
 pub use host::{Host, HostError, Level, SocketHost, Submission, TaskFacts};
 pub use import::{PluginModule, Reads, Roots};
 pub use limit::{go_on, host, pause, reserve, retry, step, time_left, wait_for};

@@ -23,7 +23,7 @@ pub(super) fn functions(module: &mut Module) {
 }
 
 /// Whether `one == other` in a script.
-pub(super) fn same(context: &NativeCallContext<'_>, one: &Dynamic, other: &Dynamic) -> Native<bool> {
+pub fn same(context: &NativeCallContext<'_>, one: &Dynamic, other: &Dynamic) -> Native<bool> {
     equal(context, one, other, LEVELS)
 }
 

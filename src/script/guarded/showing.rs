@@ -138,6 +138,17 @@ pub fn brief(value: &Dynamic, most: usize) -> String {
     brief.text
 }
 
+/// A value as a script would write it, with texts in quotes; of one that is longer than `most` bytes the beginning
+/// and `…`.
+pub fn literal(value: &Dynamic, most: usize) -> String {
+    let mut brief = Brief { text: String::new(), most };
+    let whole = write!(brief, "{value:?}");
+    if whole.is_err() {
+        brief.text.push('…');
+    }
+    brief.text
+}
+
 struct Brief {
     text: String,
     most: usize,

@@ -111,10 +111,17 @@ fn a_traceback_leads_into_the_library_that_failed() {
     // What a call needs of the library was read when the script was loaded.
     drop(folder);
 
-    let finished =
-        Pool::new(engine, "test", 1, MEMORY).start(call(script, "f", "[6]", LONG)).finished.blocking_recv().unwrap();
+    let finished = Pool::new(engine, "test", 1, MEMORY)
+        .start(call(script.clone(), "f", "[6]", LONG))
+        .finished
+        .blocking_recv()
+        .unwrap();
 
     let Some(Outcome::Raised(failure)) = finished.outcome else { panic!() };
+    let calls = script.calls(&failure);
+    let places: Vec<String> = calls.iter().map(ToString::to_string).collect();
+    assert_eq!(places, ["tasks/shop.rhai:2:19: f", "tasks/_lib/prices.rhai:3:7: share"]);
+    assert_eq!(calls[1].excerpt.as_deref(), Some("n / global::RATE\n  ^"));
     assert_eq!(
         failure.traceback.unwrap(),
         "Traceback (most recent call last):
@@ -126,4 +133,22 @@ fn a_traceback_leads_into_the_library_that_failed() {
       ^
 ZeroDivisionError: Division by zero: 6 / 0"
     );
+}
+
+#[test]
+fn a_message_is_not_taken_for_a_call() {
+    let script = Script::load(&equipped(), &Roots::default(), "tasks/a.rhai", "fn f() { }").unwrap();
+    let of = |traceback: Option<&str>| {
+        let why = Failure::builtin("RuntimeError", "no\n  tasks/a.rhai:1:1 in f");
+        let why = Failure { traceback: traceback.map(str::to_owned), ..why };
+        script.calls(&why).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+
+    assert_eq!(
+        of(Some(
+            "Traceback:\n  tasks/a.rhai in f\n  … 4 more calls …\n  a:b:7 in a closure\nRuntimeError: no\n  tasks/a.rhai:1:1 in f"
+        )),
+        ["tasks/a.rhai: f", "a:b:7: a closure"]
+    );
+    assert_eq!(of(None), [""; 0]);
 }
