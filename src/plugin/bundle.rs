@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::declared::Owner;
 use super::manifest::{Manifest, Wrong};
 use super::scripts::Scripts;
+use super::tree::Found;
 use super::{Consumer, Plugin, Task, declared, handlers, path, tree};
 use crate::script::{Broken, PluginModule, Script};
 use crate::watch::Snapshot;
@@ -120,12 +121,24 @@ impl Draft {
 
     fn tasks(&self, scripts: &mut Scripts, broken: &mut Vec<Broken>) -> Vec<Arc<Task>> {
         let Some(place) = &self.manifest.tasks else { return Vec::new() };
-        let folder = self.folder.join(place.get_ref());
-        let found = tree::scripts(&scripts.files(), &folder, &format!("{}/{}", self.shown, place.get_ref()));
+        let (folder, shown) = (self.folder.join(place.get_ref()), format!("{}/{}", self.shown, place.get_ref()));
+        let found = tree::scripts(&scripts.files(), &folder, &shown);
         if found.is_empty() && !folder.is_dir() {
-            broken.push(self.wrong(place.span(), format!("there is no folder `{}/{}`", self.shown, place.get_ref())));
+            broken.push(self.wrong(place.span(), format!("there is no folder `{shown}`")));
             return Vec::new();
         }
+        self.declared(scripts, found, broken)
+    }
+
+    /// The functions of the tests beside its tasks.
+    pub fn tests(&self, scripts: &mut Scripts, broken: &mut Vec<Broken>) -> Vec<Arc<Task>> {
+        let Some(place) = &self.manifest.tasks else { return Vec::new() };
+        let (folder, shown) = (self.folder.join(place.get_ref()), format!("{}/{}", self.shown, place.get_ref()));
+        let found = tree::tests(&scripts.files(), &folder, &shown);
+        self.declared(scripts, found, broken)
+    }
+
+    fn declared(&self, scripts: &mut Scripts, found: Vec<Found>, broken: &mut Vec<Broken>) -> Vec<Arc<Task>> {
         let owner = Owner { name: self.name(), caps: self.manifest.caps() };
         let mut tasks = Vec::new();
         for found in found {

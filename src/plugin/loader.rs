@@ -43,10 +43,22 @@ pub struct Loader {
 impl Loader {
     /// For the project in `folder`. Nothing is read yet: the catalog is empty until [`Loader::load`].
     pub fn new(folder: PathBuf) -> Self {
+        Self::equipped(folder, module::register)
+    }
+
+    /// The same for [`Loader::tests`]: what it loads may assert.
+    pub fn for_tests(folder: PathBuf) -> Self {
+        Self::equipped(folder, |engine| {
+            module::register(engine);
+            module::register_assertions(engine);
+        })
+    }
+
+    fn equipped(folder: PathBuf, equip: impl FnOnce(&mut Engine)) -> Self {
         // Without links, for imports are resolved to files without links, and both are shown from here.
         let folder = folder.canonicalize().or_else(|_| std::path::absolute(&folder)).unwrap_or(folder);
         let mut engine = script::engine();
-        module::register(&mut engine);
+        equip(&mut engine);
         let engine = Arc::new(engine);
         let scripts = Scripts::new(engine.clone(), folder.clone());
         Self {
@@ -71,7 +83,8 @@ impl Loader {
         self.catalogs.clone()
     }
 
-    /// Every script of the last load that could be loaded, by its file: tasks, libraries, modules and consumers.
+    /// Every script of the last load that could be loaded, by its file: tasks, libraries, modules and consumers, and
+    /// tests where they were asked for.
     pub fn scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
         self.scripts.all()
     }
@@ -80,6 +93,30 @@ impl Loader {
     /// catalog too (`broken`, and `broken` of its plugins) and stops nothing else. Blocks.
     pub fn load(&mut self) {
         self.read(Arc::new(Snapshot::take(&self.folder, &self.roots(), &self.scripts.files())));
+    }
+
+    /// The tests of the files of the last load, as tasks of a catalog of their own: the functions without parameters
+    /// in `*_test.rhai`. What is wrong with these files is in it too, unless the load has found it. Blocks.
+    pub fn tests(&mut self) -> Catalog {
+        let (files, folder) = (self.scripts.files(), self.folder.join(TASKS));
+        let (mut tests, mut broken) = (Vec::new(), Vec::new());
+        for found in tree::tests(&files, &folder, TASKS) {
+            match declared::load(&mut self.scripts, found, &folder, None) {
+                Ok(found) => tests.extend(found),
+                Err(why) => broken.extend(why),
+            }
+        }
+        let drafts = self.drafts(&files);
+        for draft in drafts.iter().filter_map(|(_, draft)| draft.as_ref().ok()) {
+            tests.extend(draft.tests(&mut self.scripts, &mut broken));
+        }
+        let mut catalog = Catalog { broken, ..Catalog::default() };
+        for test in tests.iter().filter(|test| test.overloads.iter().any(Vec::is_empty)) {
+            add(test, &mut catalog);
+        }
+        let mut said: HashSet<String> = self.catalogs.current().broken.iter().map(Broken::to_string).collect();
+        catalog.broken.retain(|broken| said.insert(broken.to_string()));
+        catalog
     }
 
     fn roots(&self) -> [PathBuf; 2] {

@@ -31,3 +31,4 @@ mod tree;
 pub use arguments::ArgumentError;
 pub use catalog::{Catalog, Catalogs, Consumer, Plugin, Task, module_of};
 pub use loader::Loader;
+pub use tree::is_test;

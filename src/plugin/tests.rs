@@ -2,6 +2,7 @@
 
 mod plugins;
 mod tasks;
+mod testing;
 
 use std::fs;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ pub(super) struct Found {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Tasks whose names begin with this: `chartjs.tasks`.
+    /// Tasks, or tests, whose names begin with this: `chartjs.tasks`.
     Tasks(String),
     /// Something to import: the file or a folder above it begins with `_`.
     Library,
@@ -23,7 +23,21 @@ pub(super) enum Kind {
 
 /// The scripts of `files` in `folder`, sorted, without tests; `shown` is the folder's path from the project's folder.
 pub(super) fn scripts(files: &Snapshot, folder: &Path, shown: &str) -> Vec<Found> {
-    files.under(folder).filter_map(|path| found(path.strip_prefix(folder).ok()?, shown)).collect()
+    all(files, folder, shown).filter(|found| !is_test(&found.file)).collect()
+}
+
+/// The same for the tests alone.
+pub(super) fn tests(files: &Snapshot, folder: &Path, shown: &str) -> Vec<Found> {
+    all(files, folder, shown).filter(|found| is_test(&found.file)).collect()
+}
+
+/// Whether `file` holds tests, which no task runs.
+pub fn is_test(file: &str) -> bool {
+    file.ends_with("_test.rhai")
+}
+
+fn all(files: &Snapshot, folder: &Path, shown: &str) -> impl Iterator<Item = Found> {
+    files.under(folder).filter_map(move |path| found(path.strip_prefix(folder).ok()?, shown))
 }
 
 fn found(inside: &Path, shown: &str) -> Option<Found> {
@@ -33,12 +47,11 @@ fn found(inside: &Path, shown: &str) -> Option<Found> {
     // Without the ending it is a folder behind a link that is not followed, which is to be told.
     let last = match last.strip_suffix(".rhai") {
         None if last.ends_with(".toml") => return None,
-        Some(name) if name.ends_with("_test") => return None,
         Some(name) => name,
         None => last,
     };
     let mut names = folders.iter().map(AsRef::as_ref).chain([last]);
-    let kind = if names.clone().any(|name| name.starts_with('_')) {
+    let kind = if names.clone().any(|name| name.starts_with('_')) && !is_test(&file) {
         Ok(Kind::Library)
     } else if let Some(name) = names.clone().find(|name| !is_part(name)) {
         let why = "which task names cannot have: use letters, digits, `_` and `-`";
@@ -74,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn libraries_and_tests_hold_no_tasks() {
+    fn libraries_hold_no_tasks_and_their_tests_have_names() {
         assert_eq!(kind("_lib/prices.rhai"), Some(Ok(Kind::Library)));
         assert_eq!(kind("_prices.rhai"), Some(Ok(Kind::Library)));
         assert_eq!(kind("a/_b/c d.rhai"), Some(Ok(Kind::Library)));
-        assert_eq!(kind("math_test.rhai"), None);
+        assert_eq!(kind("_lib/prices_test.rhai"), Some(Ok(Kind::Tasks("_lib.prices_test".to_owned()))));
         assert_eq!(kind("settings.toml"), None);
         assert_eq!(kind("link"), Some(Ok(Kind::Tasks("link".to_owned()))));
     }
