@@ -9,6 +9,7 @@ mod call;
 mod door;
 mod role;
 mod signals;
+mod test;
 
 use std::collections::BTreeSet;
 
@@ -33,6 +34,7 @@ pub use call::call;
 use door::Door;
 pub use role::{Role, Unshared};
 use signals::Signals;
+pub use test::Tests;
 
 /// What one process is to do.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ mod project;
 mod schedules;
 mod send;
 mod tasks;
+mod test;
 mod time;
 mod token;
 
@@ -87,6 +88,8 @@ enum Command {
     },
     /// Runs a task here and now, and prints its value.
     Call(Task),
+    /// Runs the tests of the folder: functions in `*_test.rhai` files.
+    Test(test::Testing),
     /// Sends a task to a running umbel, and prints its id.
     Send(send::Sending),
     /// Shows the latest runs, the newest first.
@@ -147,8 +150,8 @@ pub fn main() -> ExitCode {
         Command::Up { .. } | Command::Serve { .. } | Command::Worker { .. } | Command::Beat { .. } => "info",
         // What came of the task is printed; its script's own lines follow from the run.
         Command::Call(_) => "warn,umbel::worker::journal=off",
-        // It tells what is wrong itself.
-        Command::Check(_) => "off",
+        // They tell what is wrong themselves.
+        Command::Check(_) | Command::Test(_) => "off",
         _ => "warn",
     });
     match run(line) {
@@ -188,6 +191,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             run.log.iter().for_each(|line| eprintln!("{}: {}", line.level, line.text));
             show(&run, json)
         }
+        Command::Test(testing) => test::run(testing, settings(None)?, json),
         Command::Send(sending) => send::run(sending, || settings(None), json),
         Command::Tasks(listing) => tasks::run(listing, || settings(None), json),
         Command::Inspect(inspecting) => inspect::run(inspecting, || settings(None), json),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{arguments, check, door, new, operate};
+use super::{arguments, check, door, new, operate, test};
 use crate::app::Unshared;
 use crate::client::SubmitError;
 use crate::script::Broken;
@@ -11,7 +11,7 @@ use crate::store;
 /// What each exit code means; README shows the same.
 pub(super) const CODES: [(u8, &str); 5] = [
     (0, "done; a task that was waited for has succeeded, nothing wrong was found"),
-    (FAILED, "the task failed or has not ended in time, mistakes were found, or something else went wrong"),
+    (FAILED, "the task or a test failed, it has not ended in time, mistakes were found, or something else went wrong"),
     (WRONG, "wrong usage, settings, task or arguments; nothing was done"),
     (NOBODY, "there is no umbel or no store to work with now"),
     (INTERRUPTED, "ended by Ctrl-C"),
@@ -40,7 +40,8 @@ pub(super) fn code_of(error: &anyhow::Error) -> ExitCode {
         || error.is::<arguments::Twice>()
         || error.is::<check::NoFile>()
         || error.is::<new::NotEmpty>()
-        || error.is::<operate::Unconfirmed>();
+        || error.is::<operate::Unconfirmed>()
+        || error.is::<test::NoTest>();
     let code = if is_wrong {
         WRONG
     } else if let Some(error) = error.downcast_ref() {

@@ -13,6 +13,15 @@ pub(super) fn say(text: &str) -> io::Result<()> {
     }
 }
 
+/// Prints the beginning of a line, which is seen at once.
+pub(super) fn begin(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Whether what is printed on `stream` may have colours.
 pub(super) fn has_colours(stream: &impl IsTerminal) -> bool {
     let variable = |name| std::env::var_os(name);

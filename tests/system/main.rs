@@ -19,4 +19,5 @@ mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod tasks;
+mod testing;
 mod tokens;
