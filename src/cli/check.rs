@@ -12,8 +12,8 @@ use super::{diagnostic, project, runtime};
 use crate::beat::{self, Problem, Timetable};
 use crate::client::{Client, Request, Routes, SubmitError};
 use crate::config::{Settings, broken_at};
-use crate::plugin::Loader;
-use crate::script::{self, Broken, Finding, Lint, Sent, Severity};
+use crate::plugin::{Loader, is_test};
+use crate::script::{self, Broken, Finding, Lint, Script, Sent, Severity};
 use crate::task::to_json;
 use crate::{module, store};
 
@@ -96,11 +96,12 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
         settings.map_or_else(|mistakes| (Routes::default(), mistakes), |settings| (settings.routes, Vec::new()));
     let path = folder.to_owned();
     let loading = tokio::task::spawn_blocking(move || {
-        let mut loader = Loader::new(path);
+        let mut loader = Loader::for_tests(path);
         loader.load();
-        loader
+        let tests = loader.tests();
+        (loader, tests)
     });
-    let loader = loading.await.context("the scripts could not be loaded")?;
+    let (loader, tests) = loading.await.context("the scripts could not be loaded")?;
     let catalogs = loader.catalogs();
     let catalog = catalogs.current();
     // A task or an entry is checked as what it will be: a task that somebody sends.
@@ -111,7 +112,7 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
     if let Some(why) = project::emptiness(folder) {
         findings.push(Finding { severity: Severity::Warning, code: "no-tasks", at: Broken::whole("tasks", why) });
     }
-    findings.extend(catalog.broken.iter().cloned().map(|broken| error("not-loaded", broken)));
+    findings.extend(catalog.broken.iter().chain(&tests.broken).cloned().map(|broken| error("not-loaded", broken)));
     findings.extend(in_scripts(&loader, &client));
     let (in_schedule, entries) = in_schedule(folder, &client);
     findings.extend(in_schedule);
@@ -122,8 +123,13 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
 fn in_scripts(loader: &Loader, client: &Client) -> Vec<Finding> {
     let mut engine = script::engine();
     module::register(&mut engine);
-    let lint = Lint::new(engine);
-    loader.scripts().flat_map(|script| lint.look(script, &|sent| refusal(client, sent))).collect()
+    let tasks = Lint::new(engine);
+    let mut engine = script::engine();
+    module::register(&mut engine);
+    module::register_assertions(&mut engine);
+    let tests = Lint::new(engine);
+    let lint = |script: &Script| if is_test(&script.file) { &tests } else { &tasks };
+    loader.scripts().flat_map(|script| lint(script).look(script, &|sent| refusal(client, sent))).collect()
 }
 
 /// Why a task that a script sends would be refused; `None` when it would not.
@@ -224,6 +230,26 @@ mod tests {
         let found = look(folder, Settings::check(folder, &Flags::default())).await.unwrap();
 
         assert_eq!(found.findings, []);
+    }
+
+    #[tokio::test]
+    async fn tests_are_looked_at_and_only_they_may_assert() {
+        let found = found(&[
+            ("tasks/math.rhai", "fn add(x, y) { assert(x > 0); x + y }"),
+            ("tasks/math_test.rhai", "import \"math\" as math;\nfn f() { assert_eq(math::ad(1, 2), 3); assert(); }"),
+            ("tasks/bad_test.rhai", "fn f() {"),
+        ])
+        .await;
+
+        assert_eq!(
+            found,
+            [
+                "tasks/bad_test.rhai:1:9: expecting '}'",
+                "tasks/math.rhai:1:16: there is no function `assert`",
+                "tasks/math_test.rhai:2:26: the module `math` has no function `ad`; did you mean `add`?",
+                "tasks/math_test.rhai:2:40: `assert` takes 1 or 2 arguments; 0 were given",
+            ]
+        );
     }
 
     #[tokio::test]
