@@ -11,8 +11,9 @@ use anyhow::Context;
 #[error("`{}` is not an empty folder: name one that is not there yet", .0.display())]
 pub(super) struct NotEmpty(PathBuf);
 
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("tasks/math.rhai", include_str!("../../tasks/math.rhai")),
+    ("tasks/math_test.rhai", include_str!("../../tasks/math_test.rhai")),
     ("tasks/welcome.rhai", include_str!("new/welcome.rhai")),
     ("plugins/chat/plugin.toml", include_str!("../../plugins/chat/plugin.toml")),
     ("plugins/chat/chat.rhai", include_str!("../../plugins/chat/chat.rhai")),
