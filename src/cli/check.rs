@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "tasks/bad_test.rhai:1:9: expecting '}'",
+                "tasks/bad_test.rhai:1:9: expecting '}' to terminate this block",
                 "tasks/math.rhai:1:16: there is no function `assert`",
                 "tasks/math_test.rhai:2:26: the module `math` has no function `ad`; did you mean `add`?",
                 "tasks/math_test.rhai:2:40: `assert` takes 1 or 2 arguments; 0 were given",

@@ -16,7 +16,7 @@ fn public_functions_without_parameters_are_tests() {
         ("tasks/math.rhai", "fn add(x, y) { x + y }"),
         (
             "tasks/math_test.rhai",
-            "import \"math\" as math;\nassert(true);\nfn adds() { assert_eq(math::add(1, 2), 3) }\nfn adds(x) { x }\nfn with(x) { x }\nprivate fn own() { 1 }\nfn zero() { own() }",
+            "import \"math\" as math;\nassert(true);\nfn adds() { assert_eq(math::add(1, 2), 3) }\nfn adds(x) { x }\nfn helper(x) { x }\nprivate fn own() { 1 }\nfn zero() { own() }",
         ),
         ("tasks/_lib/prices_test.rhai", "import \"_lib/helpers_test\" as helpers;\nfn holds() { helpers::ok(1) }"),
         ("tasks/_lib/helpers_test.rhai", "fn ok(x) { assert(x == 1) }"),
@@ -52,7 +52,7 @@ fn a_file_of_tests_that_is_wrong_is_said_where_tests_are_asked_for() {
     assert_eq!(
         wrongs(&tests),
         [
-            "tasks/worse_test.rhai:1:9: expecting '}'",
+            "tasks/worse_test.rhai:1:9: expecting '}' to terminate this block",
             "plugins/a/jobs/b_test.rhai:1: task `a.b_test.f` is defined already, at tasks/a/b_test.rhai:1"
         ]
     );
