@@ -48,6 +48,32 @@ local now_us = clock[1] * 1000000 + clock[2]
 -- Writing a number anew for each command costs as much as the command.
 local now_text, now_us_text = ('%.0f'):format(now), ('%.0f'):format(now_us)
 
+-- Redis takes nothing back of what a script did before it failed, so whatever may hold another kind of thing than ours
+-- (somebody else wrote there) is looked at before the first change. Raises, in words for who can mend it.
+local function must_be(kind, ...)
+  for _, key in ipairs({ ... }) do
+    local found = redis.call('TYPE', key).ok
+    if found ~= kind and found ~= 'none' then
+      error(('under `%s` lies a %s, where a %s of umbel belongs; rename it or delete it'):format(key, found, kind), 0)
+    end
+  end
+end
+
+-- What a command answers; nil where another kind of thing lies under its key.
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if answer.err:find('WRONGTYPE', 1, true) then return nil end
+  return redis.call(...)
+end
+
+-- The words of a failure of that kind; any other one (no memory, a replica) is raised again.
+local function of_another_kind(why)
+  local said = type(why) == 'table' and why.err or why
+  if said:find('WRONGTYPE', 1, true) or said:find('^under `') then return said end
+  error(why, 0)
+end
+
 local function is_final(state)
   return state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
 end

@@ -37,8 +37,8 @@ mod subscriber;
 mod ticks;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
 
@@ -65,6 +65,8 @@ struct Redis {
     process: String,
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
+    /// Keys of queues where something else lies, as it was told.
+    odd: Mutex<Vec<String>>,
 }
 
 /// Whether `url` can be one of Redis, without reaching it.
@@ -94,6 +96,7 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         subscriber: Subscriber::start(connection.clone()).await?,
         process,
         turn: AtomicUsize::new(0),
+        odd: Mutex::default(),
         connection,
         settings,
     });

@@ -23,6 +23,27 @@ local function place(queue, step, id, due, envelope)
   return true
 end
 
+-- Raises where `place` could not lay a message.
+local function must_take(queue, step, due)
+  if due <= now then return must_be('list', list_of(queue, step)) end
+  must_be('zset', due_of(queue), DUE)
+  must_be('hash', delayed_of(queue))
+end
+
+-- Raises where `store` could not, so that nothing is done that would have to be taken back.
+local function must_store(starts)
+  must_be('set', QUEUES)
+  must_be('zset', HISTORY)
+  local seen = {}
+  for _, at in ipairs(starts) do
+    local _, queue, step, due = unpack(ARGV, at, at + 3)
+    local is_due = tonumber(due) <= now
+    local place = queue .. (is_due and '\6' .. step or '')
+    if not seen[place] then must_take(queue, step, tonumber(due)) end
+    seen[place] = true
+  end
+end
+
 -- New messages, and the records of their runs: of each in ARGV id, queue, step, due (ms), envelope, brief.
 local function store(starts)
   local lists, names, known, queues = {}, {}, {}, {}
@@ -61,22 +82,28 @@ local function index_due(queue)
   end
 end
 
+local function promote_in(queue, most)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
+    local kept = redis.call('HGET', delayed_of(queue), id)
+    if kept then
+      redis.call('LPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
+      redis.call('HDEL', delayed_of(queue), id)
+    end
+    redis.call('ZREM', due_of(queue), id)
+    if try('HGET', run_of(id), 'state') == 'SCHEDULED' then
+      redis.call('HSET', run_of(id), 'state', 'QUEUED')
+      changed(id)
+    end
+  end
+  index_due(queue)
+end
+
 -- Moves up to `most` messages of each queue whose time has come.
 local function promote(most)
   for _, queue in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now)) do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
-      local kept = redis.call('HGET', delayed_of(queue), id)
-      if kept then
-        redis.call('LPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
-        redis.call('HDEL', delayed_of(queue), id)
-      end
-      redis.call('ZREM', due_of(queue), id)
-      if redis.call('HGET', run_of(id), 'state') == 'SCHEDULED' then
-        redis.call('HSET', run_of(id), 'state', 'QUEUED')
-        changed(id)
-      end
-    end
-    index_due(queue)
+    local good, why = pcall(promote_in, queue, most)
+    -- Something else lies under a key of the queue: it is looked at again later, and the others go on.
+    if not good and of_another_kind(why) then redis.call('ZADD', DUE, now + 10000, queue) end
   end
 end
 
@@ -88,6 +115,7 @@ local function give_back(queue, token, id, due)
   if not kept then return false end
   local step, envelope = kept:sub(1, 1), kept:sub(2)
   if due and due > now then
+    must_take(queue, step, due)
     place(queue, step, id, due, envelope)
   else
     redis.call('RPUSH', list_of(queue, step), envelope)
@@ -116,7 +144,8 @@ local function deaths_of(id, suspected_for)
   return times
 end
 
--- What an idle process was given goes back to the front of its list, in the order it came.
+-- What an idle process was given goes back to the front of its list, in the order it came; it stays where it is while
+-- something else lies there.
 local function empty_inbox(member, list)
-  while redis.call('LMOVE', inbox_of(member), list, 'LEFT', 'RIGHT') do end
+  while try('LMOVE', inbox_of(member), list, 'LEFT', 'RIGHT') do end
 end

@@ -47,7 +47,7 @@ for _, step in ipairs(STEPS) do
   local envelopes
   while removed < most and not (envelopes and #envelopes == 0) do
     -- A few at a time: each may be large.
-    envelopes = redis.call('RPOP', list_of(queue, step), math.min(most - removed, 16)) or {}
+    envelopes = try('RPOP', list_of(queue, step), math.min(most - removed, 16)) or {}
     for _, envelope in ipairs(envelopes) do drop(envelope) end
   end
 end

@@ -95,7 +95,7 @@ fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     fit.count().max(1)
 }
 
-async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> Result<Vec<u8>> {
+async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> Result<Vec<String>> {
     let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
     for argument in calls.iter().flatten() {
@@ -107,11 +107,16 @@ async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> R
 }
 
 // Who asked and went away does not need the answer.
-fn tell(answers: Vec<Answer>, settled: Result<Vec<u8>>) {
+fn tell(answers: Vec<Answer>, settled: Result<Vec<String>>) {
     match settled {
         Ok(settled) => {
-            for (answer, stored) in answers.into_iter().zip(settled) {
-                let _ = answer.send(Ok(if stored == 1 { Settled::Stored } else { Settled::LeaseLost }));
+            for (answer, came_of_it) in answers.into_iter().zip(settled) {
+                let _ = answer.send(match came_of_it.as_str() {
+                    "1" => Ok(Settled::Stored),
+                    "0" => Ok(Settled::LeaseLost),
+                    // It concerns this one alone; the others of the call are settled.
+                    refused => Err(anyhow!("{refused}").into()),
+                });
             }
         }
         Err(Error::Away { reason }) => {

@@ -55,7 +55,10 @@ local function count_death(id)
   return #times
 end
 
-local function recover(token, queue, envelope)
+local function recover(token, queue, kept)
+  if not kept then return end
+  local step, envelope = kept:sub(1, 1), kept:sub(2)
+  must_be('list', list_of(queue, step))
   if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then return adopt(token, queue, envelope, 'lost') end
   local id = id_in(envelope)
   if id and redis.call('SISMEMBER', STARTED, token) == 1 then
@@ -73,8 +76,10 @@ end
 for _, token in ipairs(over) do
   redis.call('ZREM', LEASE, token)
   for _, queue in ipairs(queues) do
-    local kept = redis.call('HGET', claimed_of(queue), token)
-    if kept then recover(token, queue, kept:sub(2)) end
+    local kept = try('HGET', claimed_of(queue), token)
+    local good, why = pcall(recover, token, queue, kept)
+    -- What cannot go back because something else lies there is looked at again after one more lease.
+    if not good and of_another_kind(why) then redis.call('ZADD', LEASE, now + lease, token) end
   end
 end
 
