@@ -83,6 +83,7 @@ macro_rules! hold_every_promise {
             revoking {
                 a_revoked_task_never_starts
                 a_revoked_delayed_task_never_starts
+                a_revoked_task_never_starts_though_the_history_has_forgotten_it
                 a_running_task_is_stopped_only_when_asked_to
                 a_task_revoked_while_it_runs_is_not_retried
                 a_task_revoked_while_it_runs_is_not_put_back

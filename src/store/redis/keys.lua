@@ -6,7 +6,7 @@ local LEASE = PREFIX .. 'umbel:lease'             -- zset: token -> when its lea
 local ACKNOWLEDGED = PREFIX .. 'umbel:acknowledged' -- set: tokens whose message is never handed out again
 local STARTED = PREFIX .. 'umbel:started'         -- set: tokens whose script has begun
 local REDELIVERED = PREFIX .. 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
-local REVOKED = PREFIX .. 'umbel:revoked'         -- zset: id -> when it was revoked, ms
+local REVOKED = PREFIX .. 'umbel:revoked'         -- zset: id -> when it was revoked, or was still to be met, ms
 local DUE = PREFIX .. 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
 local QUEUES = PREFIX .. 'umbel:queues'           -- set: every queue that was pushed to or claimed from
 local PAUSED = PREFIX .. 'umbel:paused'           -- set: queues of which nothing is claimed
@@ -33,8 +33,8 @@ local function list_of(queue, step)
   return PREFIX .. queue .. '\6\22' .. step
 end
 
-local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: id -> due time, ms
-local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: id -> step and envelope
+local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: place -> due time, ms
+local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: place -> step and envelope
 local function claimed_of(queue) return PREFIX .. 'umbel:claimed:' .. queue end -- hash: token -> step and envelope
 local function inbox_of(member) return PREFIX .. 'umbel:inbox:' .. member end   -- list: what an idle process was given
 local function run_of(id) return PREFIX .. 'umbel:run:' .. id end               -- hash: what is kept of a task

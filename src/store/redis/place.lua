@@ -10,13 +10,23 @@ local function in_parts(command, key, arguments)
   end
 end
 
+-- The place of a delayed message among those of its queue: its id, and where another message of this id waits already
+-- (a client of Celery may send two) that with a number behind it.
+local function put_aside(delayed, id, kept)
+  local place, number = id, now_us
+  while redis.call('HSETNX', delayed, place, kept) == 0 and redis.call('HGET', delayed, place) ~= kept do
+    place, number = id .. '\6' .. ('%.0f'):format(number), number + 1
+  end
+  if place ~= id then redis.call('HSET', run_of(id), 'twin', '1') end
+  return place
+end
+
 local function place(queue, step, id, due, envelope)
   if due <= now then
     redis.call('LPUSH', list_of(queue, step), envelope)
     return false
   end
-  redis.call('ZADD', due_of(queue), due, id)
-  redis.call('HSET', delayed_of(queue), id, step .. envelope)
+  redis.call('ZADD', due_of(queue), due, put_aside(delayed_of(queue), id, step .. envelope))
   if redis.call('ZADD', DUE, 'LT', 'CH', due, queue) == 1 then
     redis.call('PUBLISH', DUE, '') -- whoever sleeps until the next due time has a new one
   end
@@ -83,13 +93,13 @@ local function index_due(queue)
 end
 
 local function promote_in(queue, most)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
-    local kept = redis.call('HGET', delayed_of(queue), id)
+  for _, place in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
+    local kept, id = redis.call('HGET', delayed_of(queue), place), place:match('^[^\6]*')
     if kept then
       redis.call('LPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
-      redis.call('HDEL', delayed_of(queue), id)
+      redis.call('HDEL', delayed_of(queue), place)
     end
-    redis.call('ZREM', due_of(queue), id)
+    redis.call('ZREM', due_of(queue), place)
     if try('HGET', run_of(id), 'state') == 'SCHEDULED' then
       redis.call('HSET', run_of(id), 'state', 'QUEUED')
       changed(id)

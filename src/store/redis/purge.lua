@@ -52,10 +52,10 @@ for _, step in ipairs(STEPS) do
   end
 end
 if removed < most then
-  for _, id in ipairs(redis.call('ZRANGE', due_of(queue), 0, most - removed - 1)) do
-    local kept = redis.call('HGET', delayed_of(queue), id)
-    redis.call('ZREM', due_of(queue), id)
-    redis.call('HDEL', delayed_of(queue), id)
+  for _, place in ipairs(redis.call('ZRANGE', due_of(queue), 0, most - removed - 1)) do
+    local kept = redis.call('HGET', delayed_of(queue), place)
+    redis.call('ZREM', due_of(queue), place)
+    redis.call('HDEL', delayed_of(queue), place)
     drop(kept and kept:sub(2) or '')
   end
   index_due(queue)

@@ -180,8 +180,11 @@ impl Queue for Arc<Redis> {
     }
 
     async fn is_revoked(&self, receipt: &Receipt) -> Result<bool> {
-        let look = redis::Cmd::zscore(self.connection.keys().revoked(), receipt.id.as_str());
-        Ok(self.connection.ask::<Option<f64>>(&look).await?.is_some())
+        let keys = self.connection.keys();
+        let mut look = redis::pipe();
+        look.zscore(keys.revoked(), receipt.id.as_str()).zscore(keys.lease(), receipt.token);
+        let (revoked, held): (Option<f64>, Option<f64>) = self.connection.ask_all(&look).await?;
+        Ok(revoked.is_some() && held.is_some())
     }
 
     fn terminations(&self) -> broadcast::Receiver<TaskId> {

@@ -99,7 +99,14 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', HISTORY, '-inf', now_us - unsett
   redis.call('ZREM', HISTORY, id)
   if redis.call('TTL', run_of(id)) == -1 then forget({ id }) end
 end
-redis.call('ZREMRANGEBYSCORE', REVOKED, '-inf', now - 3 * DAY)
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', REVOKED, '-inf', now - 3 * DAY, 'LIMIT', 0, MOST)) do
+  -- Its message still lies somewhere, or else this would be gone: a paused queue may hold it for long.
+  if try('HGET', run_of(id), 'state') == 'REVOKED' then
+    redis.call('ZADD', REVOKED, now, id)
+  else
+    redis.call('ZREM', REVOKED, id)
+  end
+end
 -- A connection is made again within this, or else its process has lost its leases.
 redis.call('ZREMRANGEBYSCORE', TERMINATE, '-inf', now - 600000)
 redis.call('ZREMRANGEBYSCORE', WATCHED, '-inf', now)

@@ -95,3 +95,75 @@ async fn behind(server: &RedisServer, prefix: &str) -> Stores {
     let settings = Settings { redis, ..Settings::default() };
     umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_is_remembered_while_its_message_lies_somewhere() {
+    let (_server, stores, mut raw) = open().await;
+    stores.queue.pause(&celery_queue(), true).await.unwrap();
+    push(&stores, messages(&["m1"])).await;
+    stores.queue.revoke(&id("m1"), false).await.unwrap();
+    stores.queue.revoke(&id("nobody"), false).await.unwrap();
+    let days_ago = (Utc::now() - Duration::from_secs(3 * 86_400 + 1)).timestamp_millis();
+    for name in ["m1", "nobody"] {
+        let _: u64 = raw.zadd("umbel:revoked", name, days_ago).unwrap();
+    }
+
+    stores.queue.keep_alive().await.unwrap();
+    stores.queue.pause(&celery_queue(), false).await.unwrap();
+
+    assert_eq!(raw.zrange::<_, Vec<String>>("umbel:revoked", 0, -1).unwrap(), ["m1"]);
+    assert_nothing_comes(&stores).await;
+    assert_eq!(state(&stores, "m1").await, State::Revoked);
+    assert_eq!(raw.zcard::<_, u64>("umbel:revoked").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_delayed_messages_of_one_id_both_come() {
+    let (_server, stores, mut raw) = open().await;
+    let due = Utc::now() + Duration::from_millis(500);
+    let send = |raw: &mut Connection, tag: &str| {
+        let mut envelope = captured("pub-03-countdown");
+        envelope["headers"]["eta"] = json!(due.to_rfc3339());
+        envelope["headers"]["id"] = json!("same");
+        envelope["headers"]["shadow"] = json!(tag);
+        lpush(raw, "celery", &envelope);
+    };
+
+    send(&mut raw, "a");
+    send(&mut raw, "b");
+    assert_nothing_comes(&stores).await;
+
+    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().delayed, 2);
+    let mut shadows = Vec::new();
+    while shadows.len() < 2 {
+        let delivery = claim_one(&stores).await;
+        shadows.extend(delivery.message.shadow().map(|shadow| shadow.to_string()));
+        assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
+    }
+    shadows.sort();
+    assert_eq!(shadows, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_delayed_messages_of_one_id_are_revoked() {
+    let (_server, stores, mut raw) = open().await;
+    for tag in ["a", "b"] {
+        let mut envelope = captured("pub-03-countdown");
+        envelope["headers"]["eta"] = json!((Utc::now() + Duration::from_secs(3_600)).to_rfc3339());
+        envelope["headers"]["id"] = json!("same");
+        envelope["headers"]["shadow"] = json!(tag);
+        lpush(&mut raw, "celery", &envelope);
+    }
+    assert_nothing_comes(&stores).await;
+
+    stores.queue.revoke(&id("same"), false).await.unwrap();
+    let left: Vec<String> = raw.zrange("umbel:due:celery", 0, -1).unwrap();
+    for place in &left {
+        let _: u64 = raw.zadd("umbel:due:celery", place, 1).unwrap();
+    }
+    let _: u64 = raw.zadd("umbel:due", "celery", 1).unwrap();
+
+    assert_eq!(left.len(), 1);
+    assert_nothing_comes(&stores).await;
+    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().delayed, 0);
+}
