@@ -17,7 +17,7 @@ use crate::task::Run;
 /// `SubmitError` when there is no such task or it does not take the arguments.
 pub async fn call(settings: Settings, request: Request) -> anyhow::Result<Run> {
     let loader = load(&settings).await?;
-    let stores = store::open("memory:", &settings.folder, store_settings(&settings)).await?;
+    let stores = store::open("memory:", &settings.folder, store_settings(&settings, &loader)).await?;
     // Without routes: what is called runs here. What it sends itself goes where it would go.
     let client = Client::new(stores, loader.catalogs(), name());
     let submitted = client.submit(request).await?;

@@ -265,7 +265,7 @@ impl Redis {
     // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
     async fn settle_revoked(&self, delivery: Delivery) {
         let id = delivery.receipt.id.clone();
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }, Vec::new()).await
             && !cause.is_told()
         {
             warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::store::{
     DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
-    SUSPECTED_FOR, Settled, Settlement, Tick, poisoned, recovered, worker_lost,
+    SUSPECTED_FOR, Settled, Settlement, Tick, bereaved, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
@@ -43,12 +43,12 @@ impl Redis {
         let Ok(queue) = QueueName::parse(&queue) else { return };
         // It was read before it was acknowledged or begun.
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
-        let id = message.id.clone();
+        let (id, follow_ups) = (message.id.clone(), bereaved::errbacks(&message, &self.settings));
         let receipt = Receipt { id: id.clone(), token };
         let message = Arc::new(message);
         let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false, waited: None };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure), follow_ups).await
             && !cause.is_told()
         {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");

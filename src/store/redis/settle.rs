@@ -73,11 +73,11 @@ impl Settler {
         answered.await.map_err(|_| stopped())?
     }
 
-    /// Settles what did not run here.
-    pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending) -> Result<Settled> {
+    /// Settles what did not run here, and sends what follows it.
+    pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending, follow_ups: Vec<Message>) -> Result<Settled> {
         let attempt = Attempt { ignore_result: delivery.message.ignore_result == Some(true), ..Attempt::default() };
         let brief = Brief::of(&delivery.message).to_text();
-        self.settle(&Settlement { delivery, ending, attempt, follow_ups: Vec::new() }, Some(&brief)).await
+        self.settle(&Settlement { delivery, ending, attempt, follow_ups }, Some(&brief)).await
     }
 }
 
