@@ -31,6 +31,7 @@ for n, token in ipairs(tokens) do
     redis.call('LPUSH', DEAD, '{"at":' .. now_text .. ',' .. letter:sub(2))
     if ends then
       redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief, 'state', 'FAILURE', 'attempt', attempt)
+      redis.call('PERSIST', run_of(id))
       redis.call('ZADD', HISTORY, 'NX', now_us, id)
       redis.call('HDEL', REDELIVERED, id)
       tell(id, meta, keep)

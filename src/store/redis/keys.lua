@@ -4,7 +4,7 @@
 
 local LEASE = PREFIX .. 'umbel:lease'             -- zset: token -> when its lease ends, ms
 local ACKNOWLEDGED = PREFIX .. 'umbel:acknowledged' -- set: tokens whose message is never handed out again
-local STARTED = PREFIX .. 'umbel:started'         -- set: tokens whose script has begun
+local BEGUN = PREFIX .. 'umbel:begun'             -- hash: token whose script has begun -> its id
 local REDELIVERED = PREFIX .. 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
 local REVOKED = PREFIX .. 'umbel:revoked'         -- zset: id -> when it was revoked, or was still to be met, ms
 local DUE = PREFIX .. 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
@@ -17,6 +17,7 @@ local DEAD = PREFIX .. 'umbel:dead'               -- list: messages that could n
 local TICKS = PREFIX .. 'umbel:tick'              -- hash: entry -> fingerprint|due, us
 local TOKEN = PREFIX .. 'umbel:token'             -- the last fencing token
 local SWEPT = PREFIX .. 'umbel:swept'             -- when a sweep ran last, ms
+local WALKED = PREFIX .. 'umbel:walked'           -- how much of the history this round of sweeps has looked at
 local TERMINATE = PREFIX .. 'umbel:terminate'     -- zset: id of a running task that is to end -> since when, ms; also a channel
 local WATCHED = PREFIX .. 'umbel:watched'         -- zset: id -> until when somebody wants to hear of each change, ms
 local SOURCES = PREFIX .. 'umbel:sources'         -- hash: hash of a task's code -> its files, JSON

@@ -16,6 +16,7 @@ mod claim;
 mod connection;
 mod dead;
 mod dialer;
+mod elsewhere;
 mod fault;
 mod hands;
 mod idle;

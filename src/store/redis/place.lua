@@ -133,7 +133,7 @@ local function give_back(queue, token, id, due)
   redis.call('HDEL', claimed, token)
   redis.call('ZREM', LEASE, token)
   redis.call('SREM', ACKNOWLEDGED, token)
-  redis.call('SREM', STARTED, token)
+  redis.call('HDEL', BEGUN, token)
   return true
 end
 

@@ -29,8 +29,9 @@ const PER_MESSAGE: Duration = Duration::from_millis(1);
 /// A message whose process died and that is not handed out again: the token, the queue, the envelope and why.
 type Orphan = (u64, String, Vec<u8>, String);
 
-/// The tokens that were lost, what is to be settled, and how many messages are handed out again.
-type Swept = (Vec<u64>, Vec<Orphan>, u64);
+/// The tokens that were lost, what is to be settled, how many messages are handed out again, and which tasks may have
+/// ended elsewhere.
+type Swept = (Vec<u64>, Vec<Orphan>, u64, Vec<String>);
 
 /// How often a task that is being revoked is looked for while the store says that it is there.
 const LOOKS: u32 = 3;
@@ -69,11 +70,14 @@ impl Redis {
         for token in self.hands.tokens() {
             call.arg(token);
         }
-        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
+        let (lost, orphans, again, elsewhere): Swept = self.connection.run(&call).await?;
         recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
         for orphan in orphans {
             self.bury(orphan).await;
         }
+        let elsewhere: Vec<TaskId> = elsewhere.iter().filter_map(|id| TaskId::parse(id).ok()).collect();
+        // What fails here is met again. The leases are renewed.
+        let _ = self.look_at_all(&elsewhere).await;
         // What was settled while the script ran is not lost: it is not held any more.
         Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
     }

@@ -33,6 +33,7 @@ if redis.call('ZREM', due_of(queue), id) == 1 then
   index_due(queue)
 end
 redis.call('HSET', run, 'state', 'REVOKED', 'attempt', attempt)
+redis.call('PERSIST', run)
 redis.call('ZADD', ENDED, now, id)
 tell(id, meta, keep)
 return 'before'

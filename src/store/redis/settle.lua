@@ -1,17 +1,18 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
 -- attempt (JSON), Celery's result ('' when nothing is published), brief ('' when it is written down that it ran), and
--- how many arguments more there are. Most have none; else: log (JSON, '' to leave it as it is), the retry as step,
+-- how many arguments more there are. Most have none; else (and always where it waited for a time): log (JSON, '' to
+-- leave it as it is), the retry as step,
 -- due (ms), retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
 -- Returns for each '1' stored, '0' the lease was lost, or why it is refused; then nothing of it is done.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
 must_be('zset', HISTORY, ENDED)
-must_be('hash', REDELIVERED)
-must_be('set', ACKNOWLEDGED, STARTED)
+must_be('hash', REDELIVERED, BEGUN)
+must_be('set', ACKNOWLEDGED)
 local any_acknowledged = redis.call('EXISTS', ACKNOWLEDGED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
-local any_started = redis.call('EXISTS', STARTED) == 1
+local any_begun = redis.call('EXISTS', BEGUN) == 1
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 
 -- Where each delivery begins, and the runs of which nothing is written down since their claim.
@@ -83,7 +84,8 @@ local function settle(at)
     redis.call('EXPIRE', run, UNSETTLED + math.max(0, math.ceil((due - now) / 1000)))
     place(queue, step, id, tonumber(due), envelope)
   else
-    -- It ages by its place among the ended ones, not by a time to live of its own.
+    -- It ages by its place among the ended ones, not by a time to live of its own. What never waited has none.
+    if more ~= '0' then redis.call('PERSIST', run) end
     over[#over + 1] = now_text
     over[#over + 1] = id
     if any_revoked and state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
@@ -111,7 +113,7 @@ for queue, ended in pairs(of_queue) do
     redis.call('ZREM', LEASE, unpack(ended))
     redis.call('HDEL', claimed_of(queue), unpack(ended))
     if any_acknowledged then redis.call('SREM', ACKNOWLEDGED, unpack(ended)) end
-    if any_started then redis.call('SREM', STARTED, unpack(ended)) end
+    if any_begun then redis.call('HDEL', BEGUN, unpack(ended)) end
   end
 end
 in_parts('ZADD', HISTORY, known)

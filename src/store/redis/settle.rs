@@ -160,7 +160,8 @@ fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Argu
     ];
     let log = log(settlement);
     let mut more = Vec::new();
-    if next.is_some() || !log.is_empty() || !follow_ups.is_empty() {
+    let waited = delivery.message.eta.is_some();
+    if waited || next.is_some() || !log.is_empty() || !follow_ups.is_empty() {
         more.push(log);
         match next {
             Some(next) => more.extend([step(next), due(next), next.retries.to_string().into_bytes(), next.to_wire()]),

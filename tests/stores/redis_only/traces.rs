@@ -24,7 +24,7 @@ async fn what_has_ended_leaves_no_mark_of_its_beginning() {
     let claimed = claim(&stores, 3).await;
     stores.queue.started(&claimed[0].receipt);
     stores.queue.keep_alive().await.unwrap();
-    assert_eq!(raw.smembers::<_, Vec<u64>>("umbel:started").unwrap(), [claimed[0].receipt.token]);
+    assert_eq!(raw.hkeys::<_, Vec<u64>>("umbel:begun").unwrap(), [claimed[0].receipt.token]);
 
     settle(&stores, &claimed[0], five()).await;
     stores.queue.started(&claimed[1].receipt);
@@ -34,7 +34,7 @@ async fn what_has_ended_leaves_no_mark_of_its_beginning() {
     stores.queue.put_back(claimed[2..].to_vec(), Duration::ZERO).await.unwrap();
     stores.queue.keep_alive().await.unwrap();
 
-    assert_eq!(raw.scard::<_, u64>("umbel:started").unwrap(), 0);
+    assert_eq!(raw.hlen::<_, u64>("umbel:begun").unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,4 +166,29 @@ async fn both_delayed_messages_of_one_id_are_revoked() {
     assert_eq!(left.len(), 1);
     assert_nothing_comes(&stores).await;
     assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().delayed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waited_for_its_time_is_kept_by_the_history_once_it_has_ended() {
+    let (_server, stores, mut raw) = open().await;
+    let soon = || Utc::now() + Duration::from_millis(100);
+    let draft = |name| umbel::task::NewMessage { eta: Some(soon()), ..crate::place::draft(name) };
+    push(&stores, vec![draft("delayed").build(), draft("revoked").build(), message("retried")]).await;
+    stores.queue.revoke(&id("revoked"), false).await.unwrap();
+    let mut retried = false;
+    for _ in 0..3 {
+        let delivery = claim_one(&stores).await;
+        let ending = if delivery.message.id == id("retried") && !std::mem::replace(&mut retried, true) {
+            let next = Box::new(delivery.message.retry(soon()));
+            Ending::Retry { next, why: umbel::task::Failure::builtin("ValueError", "later") }
+        } else {
+            five()
+        };
+        settle(&stores, &delivery, ending).await;
+    }
+
+    for name in ["delayed", "revoked", "retried"] {
+        assert!(state(&stores, name).await.is_final());
+        assert_eq!(raw.ttl::<_, i64>(format!("umbel:run:{name}")).unwrap(), -1, "{name}");
+    }
 }
