@@ -42,6 +42,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
+use tracing::warn;
 
 use crate::store::{Result, Settings, Stores};
 
@@ -126,6 +127,14 @@ async fn check_server(connection: &Connection) -> Result<()> {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     if (numbers.next(), numbers.next()) < (Some(6), Some(2)) {
         return refuse(&format!("is version {version}; umbel needs Redis 6.2 or newer"));
+    }
+    let info: String = connection.ask(redis::cmd("INFO").arg("memory")).await?;
+    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).unwrap_or_default().trim();
+    if policy.starts_with("allkeys") {
+        warn!(
+            "{}: with its `maxmemory-policy` {policy} it drops tasks when its memory is full; set it to `noeviction`",
+            connection.place()
+        );
     }
     Ok(())
 }
