@@ -26,7 +26,7 @@ use crate::client::Client;
 use crate::config::Settings;
 use crate::http::Metrics;
 use crate::plugin::Loader;
-use crate::store::{self, Queues};
+use crate::store::{self, Declared, Queues};
 use crate::task::QueueName;
 use crate::worker::{self, Journal, Worker};
 
@@ -59,7 +59,7 @@ pub async fn run(plan: Plan, settings: Settings) -> anyhow::Result<()> {
     // First of all: what is counted before goes nowhere.
     let metrics = Metrics::install();
     let loader = load(&settings).await?;
-    let stores = store::open(&settings.store, &settings.folder, store_settings(&settings)).await?;
+    let stores = store::open(&settings.store, &settings.folder, store_settings(&settings, &loader)).await?;
     let client = Client::new(stores, loader.catalogs(), name()).routed(settings.routes.clone());
     let door = Door::open(&plan, &settings, &client, &loader).await?;
     let hub = door.as_ref().map(|door| door.hub.clone());
@@ -183,7 +183,7 @@ fn worker(settings: &Settings, client: &Client, loader: &Loader, hub: Option<Hub
         name: name(),
         slots: settings.slots,
         grace: settings.grace,
-        lease: store_settings(settings).lease,
+        lease: store_settings(settings, loader).lease,
         limits: settings.limits,
     };
     Worker::new(client.clone(), hub, loader.engine(), queues, settings, Journal::new(plan.loud))
@@ -195,8 +195,10 @@ fn served(queues: impl Iterator<Item = QueueName>) -> Queues {
     Queues::Named(queues.into_iter().collect())
 }
 
-fn store_settings(settings: &Settings) -> store::Settings {
+fn store_settings(settings: &Settings, loader: &Loader) -> store::Settings {
+    let (routes, catalogs) = (settings.routes.clone(), loader.catalogs());
     store::Settings {
+        declared: Declared::by(move |task| routes.declared(&catalogs, task)),
         keep: settings.keep,
         history: settings.history,
         history_keep: settings.history_keep,

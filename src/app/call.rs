@@ -37,7 +37,7 @@ pub(super) struct Alone<'a> {
 impl Alone<'_> {
     pub async fn run(self, request: Request) -> anyhow::Result<Run> {
         let Self { settings, loader, catalogs, hub, queues } = self;
-        let stores = store::open("memory:", &settings.folder, store_settings(settings)).await?;
+        let stores = store::open("memory:", &settings.folder, store_settings(settings, loader)).await?;
         // Without routes: what is called runs here. What it sends itself goes where it would go.
         let client = Client::new(stores, catalogs, name());
         let submitted = client.submit(request).await?;

@@ -6,6 +6,7 @@
 //!
 //! A claim is a lease. Its receipt is the right to settle; whoever lost the lease cannot write a result.
 
+mod bereaved;
 mod control;
 pub mod embedded;
 mod lock;
@@ -28,6 +29,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, State, TaskId, Timestamp};
 
+pub use bereaved::Declared;
 pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use redis::check as check_redis;
@@ -84,6 +86,8 @@ pub struct Settings {
     pub redis: RedisSettings,
     /// Who claims here, as `name@host`; kept with each run.
     pub worker: String,
+    /// Asked where a store itself sends what follows a task.
+    pub declared: Declared,
 }
 
 /// What there is to say of a store over Redis beside its URL.
@@ -123,6 +127,7 @@ impl Default for Settings {
             durability: Durability::Full,
             redis: RedisSettings::default(),
             worker: "umbel@localhost".to_owned(),
+            declared: Declared::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod signature;
 
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
 use self::signature::Signature;
@@ -64,6 +65,12 @@ impl Followers {
             return Err(TooMuch { followers: self.callbacks.len(), bytes });
         }
         Ok(messages(&self.callbacks, "callback", parent, value, sender))
+    }
+
+    /// The errbacks of a task that fails without having been read: what of them can be read.
+    pub fn of_unread(parent: &Message, sender: Sender<'_>) -> Vec<Message> {
+        let body = parent.read_body::<IgnoredAny, IgnoredAny>();
+        body.map_or_else(|_| Vec::new(), |(.., embed)| Self::read(&embed).0.after_failure(parent, sender))
     }
 
     /// The messages that follow when `parent` failed, each with its id as the first argument.

@@ -18,7 +18,7 @@ mod time;
 
 pub use canvas::{Followers, Sender, TooMuch};
 pub use duration::{BadDuration, duration_field, parse_duration, show_duration};
-pub use envelope::{Defect, Foreign, Known, Unreadable, parse_time};
+pub use envelope::{Defect, Foreign, GZIP, Known, Unreadable, decompress, parse_time};
 pub use message::{Embed, MAX_BODY, MAX_WIRE, Message, NewMessage};
 pub use name::{BadName, DEFAULT_QUEUE, Priority, QueueName, TaskId, check_name};
 pub use nearest::{did_you_mean, nearest};

@@ -20,7 +20,12 @@ pub enum BadName {
     TooLong,
     #[error("has a control character")]
     Control,
+    #[error("is a name of a key that umbel or Celery has in Redis (`{taken}`); choose another")]
+    Taken { taken: &'static str },
 }
+
+/// What the keys of umbel and of Celery begin with; a queue is a key beside them.
+const TAKEN: [&str; 6] = ["umbel:", "celery-task-meta-", "celery-taskset-meta-", "chord-unlock-", "_kombu.", "unacked"];
 
 /// Whether `text` may be a name: 1 to 255 bytes without control characters.
 ///
@@ -38,17 +43,27 @@ pub fn check_name(text: &str) -> Result<(), BadName> {
     Ok(())
 }
 
+/// The same of a queue, which is a list in Redis: its name must not be that of a key which is something else there.
+fn check_queue(text: &str) -> Result<(), BadName> {
+    check_name(text)?;
+    match TAKEN.into_iter().find(|taken| text.starts_with(taken)) {
+        Some(taken) => Err(BadName::Taken { taken }),
+        None => Ok(()),
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks and takes `text`: 1 to 255 bytes without control characters.
+            /// Checks and takes `text`: 1 to 255 bytes without control characters; for a queue none that a key of umbel
+            /// or of Celery may have in Redis.
             pub fn parse(text: &str) -> Result<Self, BadName> {
-                check_name(text)?;
+                $check(text)?;
                 Ok(Self(text.into()))
             }
 
@@ -80,12 +95,12 @@ macro_rules! name {
 
 name! {
     /// Identifies one task through all its attempts. Ours are UUIDs; a sender may choose another text.
-    TaskId
+    TaskId, check_name
 }
 
 name! {
     /// The name of a queue, a Redis list there.
-    QueueName
+    QueueName, check_queue
 }
 
 impl TaskId {
@@ -132,6 +147,16 @@ mod tests {
         assert_eq!(QueueName::parse("a\u{6}\u{16}3"), Err(BadName::Control));
         assert_eq!(QueueName::parse(&"x".repeat(256)), Err(BadName::TooLong));
         assert_eq!(QueueName::parse("메일").unwrap().as_str(), "메일");
+    }
+
+    #[test]
+    fn a_queue_is_no_key_of_umbel_or_celery() {
+        for taken in ["umbel:lease", "umbel:run:i", "celery-task-meta-i", "_kombu.binding.celery", "unacked_index"] {
+            let why = QueueName::parse(taken).unwrap_err();
+            assert!(why.to_string().contains("choose another"), "{taken}: {why}");
+            assert!(TaskId::parse(taken).is_ok());
+        }
+        assert_eq!(QueueName::parse("umbel").unwrap().as_str(), "umbel");
     }
 
     #[test]

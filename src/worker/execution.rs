@@ -61,7 +61,12 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         }
         Err(verdict) => {
             floor.meters.unknown().settled(&verdict);
-            return settle(floor, delivery, Judged::from(*verdict), Attempt::default(), Duration::ZERO).await;
+            let follow_ups = match *verdict {
+                Verdict::Failure(_) => errbacks(floor, &delivery.message),
+                _ => Vec::new(),
+            };
+            let judged = Judged { verdict: *verdict, follow_ups };
+            return settle(floor, delivery, judged, Attempt::default(), Duration::ZERO).await;
         }
     };
     meter.received();
@@ -196,6 +201,12 @@ fn arguments(task: &Task, host: &TaskHost) -> Result<Vec<Dynamic>, Failure> {
     task.bind(args, kwargs).map_err(|error| Failure::builtin("TypeError", format!("{}() {error}", task.name)))
 }
 
+// Of a task that fails without having been read here.
+fn errbacks(floor: &Floor, message: &Message) -> Vec<Message> {
+    let declared = |task: &str| floor.client.declared(task);
+    Followers::of_unread(message, Sender { origin: floor.client.origin(), now: Utc::now(), declared: &declared })
+}
+
 // Nothing follows a retry or a revocation, as with Celery.
 fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
     let Some(followers) = host.followers() else { return verdict.into() };
@@ -252,7 +263,13 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
                 }
                 refused += u32::from(matches!(cause, store::Error::Other(_)));
                 if refused == REFUSALS {
-                    settlement = unstorable(settlement, &cause);
+                    let follow_ups = errbacks(floor, &settlement.delivery.message);
+                    settlement = Settlement { follow_ups, ..unstorable(settlement, &cause) };
+                } else if refused == 2 * REFUSALS && !settlement.follow_ups.is_empty() {
+                    // Perhaps it is one of these that the store does not take.
+                    let (id, number) = (&settlement.delivery.receipt.id, settlement.follow_ups.len());
+                    error!(task.id = %id, "the store refuses the {number} errbacks of task {id}, so they are not sent");
+                    settlement.follow_ups.clear();
                 }
                 if !backoff.pause(&floor.hurry).await {
                     return;

@@ -242,7 +242,7 @@ impl Floor {
     async fn keep_leases(self: Arc<Self>) {
         let stores = self.client.stores();
         let (lease, started_at) = (self.settings.lease, Utc::now());
-        let (mut ends, mut held) = (Instant::now() + lease, false);
+        let (mut ends, mut held, mut told) = (Instant::now() + lease, false, false);
         let mut timer = tokio::time::interval(lease / 3);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -263,14 +263,14 @@ impl Floor {
                 Ok(lost) => {
                     ends = asked + lease;
                     lost.iter().for_each(|receipt| self.running.lost(receipt));
-                    held = false;
+                    (held, told) = (false, false);
                     self.running.release();
                     self.announce(started_at).await;
                 }
                 Err(cause) => {
                     meters::store_failed();
-                    if !cause.is_told() {
-                        warn!("cannot renew leases: {cause}");
+                    if !cause.is_told() && !std::mem::replace(&mut told, true) {
+                        warn!("cannot renew leases, trying again: {cause}");
                     }
                     // Once the store is back, who asks first keeps what it has.
                     timer.reset_after(RENEW_AGAIN.min(lease / 3));

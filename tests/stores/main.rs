@@ -72,6 +72,8 @@ macro_rules! hold_every_promise {
                 deaths_of_what_had_started_are_counted
                 a_death_before_the_start_is_not_counted
                 a_task_that_ran_at_too_many_deaths_is_not_tried_again
+                an_errback_follows_a_task_that_may_not_be_handed_out_again
+                an_errback_follows_a_task_that_ran_at_too_many_deaths
                 what_was_put_back_after_its_start_has_no_death
                 deaths_are_forgotten_when_the_task_ends
             }
@@ -83,6 +85,7 @@ macro_rules! hold_every_promise {
             revoking {
                 a_revoked_task_never_starts
                 a_revoked_delayed_task_never_starts
+                a_revoked_task_never_starts_though_the_history_has_forgotten_it
                 a_running_task_is_stopped_only_when_asked_to
                 a_task_revoked_while_it_runs_is_not_retried
                 a_task_revoked_while_it_runs_is_not_put_back

@@ -66,6 +66,6 @@ fn a_task_that_kills_its_process_is_poisoned_alone_on_redis() {
 
     kill_three_times(Plan::new().store(&server.url()), |tasks| {
         let mut raw = client.get_connection().unwrap();
-        eventually("the beginnings are written down", || raw.scard::<_, usize>("umbel:started").unwrap() == tasks);
+        eventually("the beginnings are written down", || raw.hlen::<_, usize>("umbel:begun").unwrap() == tasks);
     });
 }

@@ -159,3 +159,12 @@ fn nothing_runs_twice_because_the_network_was_silent() {
     each_has_run_once(&house, &ids);
     it_was_said_once(&house);
 }
+
+#[test]
+fn a_redis_that_would_drop_tasks_is_warned_of() {
+    let server = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+
+    let house = house(&server.url());
+
+    assert_eq!(said(&house, "set it to `noeviction`"), 1);
+}

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::claims;
-use super::rows::{json, micros};
+use super::rows::{self, MESSAGE, json, micros};
 use super::running::Begun;
 use super::settling::revoked_error;
-use crate::store::{DEATHS, SUSPECTED_FOR, poisoned, recovered, worker_lost};
-use crate::task::{State, Timestamp};
+use super::{claims, sending};
+use crate::store::{DEATHS, SUSPECTED_FOR, Settings, bereaved, poisoned, recovered, worker_lost};
+use crate::task::{Failure, Timestamp};
+
+/// What waits and is not to be handed out again.
+const MARKED: &str =
+    "SELECT seq FROM task INDEXED BY task_marked WHERE state = 'QUEUED' AND (acknowledged = 1 OR revoked = 1)";
 
 /// A store that was just opened.
 pub struct TakenOver {
@@ -20,14 +24,14 @@ pub struct TakenOver {
 }
 
 /// Settles or suspects what the last process had `begun`, in one step, so that nothing is counted twice.
-pub fn take_over(db: &Connection, begun: &[Begun], now: Timestamp) -> rusqlite::Result<TakenOver> {
+pub fn take_over(db: &Connection, begun: &[Begun], settings: &Settings, now: Timestamp) -> rusqlite::Result<TakenOver> {
     let change = rusqlite::Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     let opening: i64 =
         change.query_row("UPDATE meta SET value = value + 1 WHERE name = 'openings' RETURNING value", [], |row| {
             row.get(0)
         })?;
     let opening = opening.unsigned_abs();
-    settle_marked(&change, now)?;
+    settle_marked(&change, settings, now)?;
     let mut again = 0;
     for begun in begun.iter().filter(|begun| claims::opening_of(begun.token) + 1 == opening) {
         if is_unsettled(&change, begun)? {
@@ -36,7 +40,7 @@ pub fn take_over(db: &Connection, begun: &[Begun], now: Timestamp) -> rusqlite::
             again += 1;
         }
     }
-    let (deaths, poisoned) = settle_poisoned(&change, now)?;
+    let (deaths, poisoned) = settle_poisoned(&change, settings, now)?;
     change.commit()?;
     recovered::tell(again - poisoned.min(again), poisoned);
     Ok(TakenOver { opening, deaths })
@@ -48,24 +52,35 @@ fn is_unsettled(db: &Connection, begun: &Begun) -> rusqlite::Result<bool> {
     Ok(db.prepare_cached(sql)?.query_row(params![begun.seq, begun.retries], |_| Ok(())).optional()?.is_some())
 }
 
-fn settle_marked(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    for (mark, state, error) in
-        [("revoked", State::Revoked, revoked_error("revoked")), ("acknowledged", State::Failure, worker_lost())]
-    {
-        db.execute(
-            &format!(
-                "UPDATE task SET state = ?1, error = ?2, finished_at = ?3 WHERE seq IN \
-                 (SELECT seq FROM task INDEXED BY task_marked \
-                 WHERE state = 'QUEUED' AND (acknowledged = 1 OR revoked = 1) AND {mark} = 1)"
-            ),
-            params![state.as_str(), json(&error), micros(now)],
-        )?;
-    }
-    Ok(())
+fn settle_marked(db: &Connection, settings: &Settings, now: Timestamp) -> rusqlite::Result<()> {
+    db.execute(
+        &format!(
+            "UPDATE task SET state = 'REVOKED', error = ?1, finished_at = ?2 WHERE seq IN ({MARKED} AND revoked = 1)"
+        ),
+        params![json(&revoked_error("revoked")), micros(now)],
+    )?;
+    let mut look = db.prepare(&format!("{MARKED} AND acknowledged = 1"))?;
+    let lost: Vec<i64> = look.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    lost.into_iter().try_for_each(|seq| bury(db, seq, &worker_lost(), settings, now))
+}
+
+// Ends a task whose process died, and sends what follows its failure.
+fn bury(db: &Connection, seq: i64, why: &Failure, settings: &Settings, now: Timestamp) -> rusqlite::Result<()> {
+    let look = format!("SELECT {MESSAGE} FROM task WHERE seq = ?1");
+    let message = db.prepare_cached(&look)?.query_row([seq], rows::message);
+    db.prepare_cached("UPDATE task SET state = 'FAILURE', error = ?2, finished_at = ?3, due_at = NULL WHERE seq = ?1")?
+        .execute(params![seq, json(why), micros(now)])?;
+    // Who loads such a row is told what is wrong with it; the others of the file must not wait for that.
+    let followers = message.map_or_else(|_| Vec::new(), |message| bereaved::errbacks(&message, settings));
+    followers.iter().try_for_each(|follower| sending::leave(db, follower, now))
 }
 
 // The deaths that count, of the tasks that may still run; and how many tasks may not.
-fn settle_poisoned(db: &Connection, now: Timestamp) -> rusqlite::Result<(HashMap<i64, Vec<i64>>, u64)> {
+fn settle_poisoned(
+    db: &Connection,
+    settings: &Settings,
+    now: Timestamp,
+) -> rusqlite::Result<(HashMap<i64, Vec<i64>>, u64)> {
     db.execute(
         "DELETE FROM death WHERE at <= ?1 \
          OR NOT EXISTS (SELECT 1 FROM task WHERE seq = death.task AND finished_at IS NULL)",
@@ -77,11 +92,9 @@ fn settle_poisoned(db: &Connection, now: Timestamp) -> rusqlite::Result<(HashMap
     while let Some(row) = rows.next()? {
         deaths.entry(row.get(0)?).or_default().push(row.get(1)?);
     }
-    let mut settle =
-        db.prepare("UPDATE task SET state = 'FAILURE', error = ?2, finished_at = ?3, due_at = NULL WHERE seq = ?1")?;
     let mut settled = 0;
     for seq in deaths.extract_if(|_, at| at.len() >= DEATHS as usize).map(|(seq, _)| seq) {
-        settle.execute(params![seq, json(&poisoned()), micros(now)])?;
+        bury(db, seq, &poisoned(), settings, now)?;
         settled += 1;
     }
     Ok((deaths, settled))

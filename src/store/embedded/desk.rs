@@ -83,7 +83,8 @@ impl Desk {
             Some(path) => Running::open(&path)?,
             None => Default::default(),
         };
-        let taken_over = deaths::take_over(&db, &begun, Utc::now()).map_err(|error| file.explain_sql(&error))?;
+        let taken_over =
+            deaths::take_over(&db, &begun, &settings, Utc::now()).map_err(|error| file.explain_sql(&error))?;
         // From now on they are written down in the database.
         running.clear();
         let claims = Arc::new(Claims::new(settings.worker.clone(), taken_over.opening, running));

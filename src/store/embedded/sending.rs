@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::desk::Desk;
 use super::file::{Fault, Outcome};
@@ -18,6 +18,16 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
          ON CONFLICT (id) DO NOTHING"
     )
 });
+
+/// Stores a follow-up in a file that nobody has taken over yet: it waits there until it is due, and that is looked at
+/// first of all. One that is known already, or revoked, is not sent.
+pub fn leave(db: &Connection, message: &Message, now: Timestamp) -> rusqlite::Result<()> {
+    if !was_revoked(db, message)? {
+        let due_at = message.due_at().unwrap_or(now).max(now);
+        write(db, message, &Place { state: State::Scheduled, turn: 0, due_at: Some(micros(due_at)) }, now)?;
+    }
+    Ok(())
+}
 
 // Where a message waits.
 struct Place {
@@ -55,20 +65,7 @@ impl Desk {
         let revoked = self.was_revoked(message)?;
         let place =
             if revoked { Place { state: State::Revoked, turn: 0, due_at: None } } else { self.place(message, now) };
-        let finished_at = revoked.then(|| micros(now));
-        let error = revoked.then(|| rows::json(&revoked_error("revoked")));
-        let inserted = {
-            let mut insert = self.db.prepare_cached(&INSERT)?;
-            rows::bind_message(&mut insert, message)?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 1, place.state.as_str())?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 2, message.priority.step())?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 3, place.turn)?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 4, place.due_at)?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 5, micros(now))?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 6, finished_at)?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 7, error)?;
-            insert.raw_execute()?
-        };
+        let inserted = write(&self.db, message, &place, now)?;
         if inserted == 0 {
             return Err(Error::DuplicateId { id: message.id.clone() }.into());
         }
@@ -94,12 +91,27 @@ impl Desk {
         }
     }
 
-    fn was_revoked(&mut self, message: &Message) -> rusqlite::Result<bool> {
-        if self.tally.revocations == 0 {
-            return Ok(false);
-        }
-        let sql = "SELECT 1 FROM revocation WHERE id = ?1";
-        let known = self.db.prepare_cached(sql)?.query_row([message.id.as_str()], |_| Ok(())).optional()?;
-        Ok(known.is_some())
+    fn was_revoked(&self, message: &Message) -> rusqlite::Result<bool> {
+        if self.tally.revocations == 0 { Ok(false) } else { was_revoked(&self.db, message) }
     }
+}
+
+// How many rows that made: none where the id is known.
+fn write(db: &Connection, message: &Message, place: &Place, now: Timestamp) -> rusqlite::Result<usize> {
+    let revoked = place.state == State::Revoked;
+    let mut insert = db.prepare_cached(&INSERT)?;
+    rows::bind_message(&mut insert, message)?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 1, place.state.as_str())?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 2, message.priority.step())?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 3, place.turn)?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 4, place.due_at)?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 5, micros(now))?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 6, revoked.then(|| micros(now)))?;
+    insert.raw_bind_parameter(MESSAGE_COLUMNS + 7, revoked.then(|| rows::json(&revoked_error("revoked"))))?;
+    insert.raw_execute()
+}
+
+fn was_revoked(db: &Connection, message: &Message) -> rusqlite::Result<bool> {
+    let mut look = db.prepare_cached("SELECT 1 FROM revocation WHERE id = ?1")?;
+    Ok(look.query_row([message.id.as_str()], |_| Ok(())).optional()?.is_some())
 }

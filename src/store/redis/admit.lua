@@ -33,7 +33,7 @@ local function decide(n, token, queue, id, due, expires, brief)
   end
   if any_revoked and redis.call('ZSCORE', REVOKED, id) then
     if redis.call('HGET', run, 'state') ~= 'REVOKED' then return 'revoked' end
-    redis.call('ZREM', REVOKED, id)
+    if redis.call('HEXISTS', run, 'twin') == 0 then redis.call('ZREM', REVOKED, id) end
     return drop()
   end
   if expires > 0 and expires <= now then return 'expired' end

@@ -1,18 +1,23 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
--- queue and its envelope, the numbers of the queues that are paused, the time (ms), and 1 when something is known of
--- some ids, which may be these.
+-- queue and its envelope, the numbers of the queues of which nothing is claimed, the time (ms), 1 when something is
+-- known of some ids, which may be these, and the keys where something else lies than what belongs there.
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 
-local paused, numbers = {}, {}
+must_be('string', TOKEN)
+must_be('zset', LEASE)
+must_be('set', QUEUES)
+
+local closed, numbers = {}, {}
+local function close(q)
+  closed[q] = true
+  numbers[#numbers + 1] = q - 5
+end
 if redis.call('EXISTS', PAUSED) == 1 then
   for n, is_paused in ipairs(redis.call('SMISMEMBER', PAUSED, unpack(ARGV, 5))) do
-    if is_paused == 1 then
-      paused[n + 4] = true
-      numbers[#numbers + 1] = n - 1
-    end
+    if is_paused == 1 then close(n + 4) end
   end
 end
 
@@ -50,13 +55,32 @@ local ENOUGH = 8388608
 -- So many are taken from a list at a time: how large they are is known only then.
 local PART = 16
 
+-- A queue is left out where something else lies under its list, or where its claimed messages are to lie.
+local odd, seen = {}, {}
+local function leave_out(q, key)
+  odd[#odd + 1] = key
+  close(q)
+  return {}
+end
+local function pop(q, list, room)
+  local envelopes = try('RPOP', list, room)
+  if envelopes == nil then return leave_out(q, list) end
+  if not envelopes then return {} end
+  if not seen[q] and not try('HLEN', claimed_of(ARGV[q])) then
+    for back = #envelopes, 1, -1 do redis.call('RPUSH', list, envelopes[back]) end
+    return leave_out(q, claimed_of(ARGV[q]))
+  end
+  seen[q] = true
+  return envelopes
+end
+
 local taken, bytes = {}, 0
 for _, step in ipairs(any_exists(lists) and STEPS or {}) do
   for q = 5, #ARGV do
-    local list, all_taken = list_of(ARGV[q], step), paused[q]
+    local list, all_taken = list_of(ARGV[q], step), closed[q]
     while not all_taken and #taken < most and bytes < ENOUGH do
       local room = math.min(most - #taken, PART)
-      local envelopes = redis.call('RPOP', list, room) or {}
+      local envelopes = pop(q, list, room)
       all_taken = #envelopes < room
       for n, envelope in ipairs(envelopes) do
         if bytes >= ENOUGH then
@@ -75,7 +99,7 @@ local answer = {}
 local first = 0
 if #taken > 0 then
   -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
-  first = math.max(tonumber(redis.call('GET', TOKEN) or 0) + 1, now_us)
+  first = math.max((tonumber(redis.call('GET', TOKEN)) or 0) + 1, now_us)
   redis.call('SET', TOKEN, first + #taken - 1)
   local leases, kept = {}, {}
   local ends = ('%.0f'):format(now + lease)
@@ -103,4 +127,4 @@ end
 
 local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
 local any_known = redis.call('EXISTS', REVOKED, REDELIVERED) > 0
-return { next_due and math.max(0, next_due - now) or -1, first, answer, numbers, now, any_known and 1 or 0 }
+return { next_due and math.max(0, next_due - now) or -1, first, answer, numbers, now, any_known and 1 or 0, odd }

@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
 use crate::task::{Message, QueueName};
@@ -30,8 +30,9 @@ const MOST: usize = 512;
 const LATE: Duration = Duration::from_secs(600);
 
 /// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
-/// queues that are paused, the time in ms, and 1 when something is known of some ids.
-type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8);
+/// queues of which nothing is claimed, the time in ms, 1 when something is known of some ids, and the keys where
+/// somebody laid something else.
+type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8, Vec<String>);
 
 /// A message that may start, and what its record is to say of it where nothing is written down yet.
 type Claimed = (Delivery, Option<Arc<str>>);
@@ -130,7 +131,9 @@ impl Redis {
             earlier.mark_unchanged();
             let left = end.saturating_duration_since(Instant::now());
             let queues = self.in_turn(queues);
-            let (next_due, first, taken, paused, now, any_known) = self.take(&queues, most, !left.is_zero()).await?;
+            let (next_due, first, taken, closed, now, any_known, odd) =
+                self.take(&queues, most, !left.is_zero()).await?;
+            self.tell_odd(odd);
             let anything = !taken.is_empty();
             let (candidates, refused) = read(&queues, first, taken);
             self.lay_aside(refused).await;
@@ -153,10 +156,22 @@ impl Redis {
                     _ = earlier.changed() => {}
                 }
             };
-            let open = queues.iter().enumerate().filter(|(number, _)| !paused.contains(number));
+            let open = queues.iter().enumerate().filter(|(number, _)| !closed.contains(number));
             let lists: Vec<String> = open.flat_map(|(_, queue)| self.connection.keys().lists(queue)).collect();
             self.idle.wait(&lists, left.min(until_due), wake).await?;
         }
+    }
+
+    // Once for each key, until it is mended.
+    fn tell_odd(&self, odd: Vec<String>) {
+        let mut told = self.odd.lock().expect("no one panics while holding the keys");
+        for key in odd.iter().filter(|key| !told.contains(key)) {
+            error!(
+                key,
+                "under `{key}` lies something that is not of umbel, so nothing of its queue is claimed; rename it or delete it"
+            );
+        }
+        *told = odd;
     }
 
     // Another one is first each time, so that a full queue does not starve the others.
@@ -250,7 +265,7 @@ impl Redis {
     // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
     async fn settle_revoked(&self, delivery: Delivery) {
         let id = delivery.receipt.id.clone();
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }).await
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }, Vec::new()).await
             && !cause.is_told()
         {
             warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");

@@ -16,17 +16,22 @@ local held = are_held(tokens)
 local function is_open(id)
   local state = redis.call('HGET', run_of(id), 'state')
   if state then return state == 'QUEUED' or state == 'SCHEDULED' or state == 'RETRY' end
-  local read, known = pcall(cjson.decode, redis.call('GET', meta_of(id)) or '')
+  local read, known = pcall(cjson.decode, try('GET', meta_of(id)) or '')
   return not (read and type(known) == 'table' and is_final(known.status))
 end
 
+must_be('list', DEAD)
+must_be('zset', HISTORY, ENDED)
+must_be('hash', REDELIVERED)
 local over = {}
 for n, token in ipairs(tokens) do
   if held[n] then
     local queue, letter, id, brief, attempt, meta = unpack(ARGV, 7 * n - 3, 7 * n + 2)
+    local ends = id ~= '' and is_open(id)
     redis.call('LPUSH', DEAD, '{"at":' .. now_text .. ',' .. letter:sub(2))
-    if id ~= '' and is_open(id) then
+    if ends then
       redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief, 'state', 'FAILURE', 'attempt', attempt)
+      redis.call('PERSIST', run_of(id))
       redis.call('ZADD', HISTORY, 'NX', now_us, id)
       redis.call('HDEL', REDELIVERED, id)
       tell(id, meta, keep)

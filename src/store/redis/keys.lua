@@ -4,9 +4,9 @@
 
 local LEASE = PREFIX .. 'umbel:lease'             -- zset: token -> when its lease ends, ms
 local ACKNOWLEDGED = PREFIX .. 'umbel:acknowledged' -- set: tokens whose message is never handed out again
-local STARTED = PREFIX .. 'umbel:started'         -- set: tokens whose script has begun
+local BEGUN = PREFIX .. 'umbel:begun'             -- hash: token whose script has begun -> its id
 local REDELIVERED = PREFIX .. 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
-local REVOKED = PREFIX .. 'umbel:revoked'         -- zset: id -> when it was revoked, ms
+local REVOKED = PREFIX .. 'umbel:revoked'         -- zset: id -> when it was revoked, or was still to be met, ms
 local DUE = PREFIX .. 'umbel:due'                 -- zset: queue -> due time of its first delayed message, ms; also a channel
 local QUEUES = PREFIX .. 'umbel:queues'           -- set: every queue that was pushed to or claimed from
 local PAUSED = PREFIX .. 'umbel:paused'           -- set: queues of which nothing is claimed
@@ -17,6 +17,7 @@ local DEAD = PREFIX .. 'umbel:dead'               -- list: messages that could n
 local TICKS = PREFIX .. 'umbel:tick'              -- hash: entry -> fingerprint|due, us
 local TOKEN = PREFIX .. 'umbel:token'             -- the last fencing token
 local SWEPT = PREFIX .. 'umbel:swept'             -- when a sweep ran last, ms
+local WALKED = PREFIX .. 'umbel:walked'           -- how much of the history this round of sweeps has looked at
 local TERMINATE = PREFIX .. 'umbel:terminate'     -- zset: id of a running task that is to end -> since when, ms; also a channel
 local WATCHED = PREFIX .. 'umbel:watched'         -- zset: id -> until when somebody wants to hear of each change, ms
 local SOURCES = PREFIX .. 'umbel:sources'         -- hash: hash of a task's code -> its files, JSON
@@ -33,8 +34,8 @@ local function list_of(queue, step)
   return PREFIX .. queue .. '\6\22' .. step
 end
 
-local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: id -> due time, ms
-local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: id -> step and envelope
+local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: place -> due time, ms
+local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: place -> step and envelope
 local function claimed_of(queue) return PREFIX .. 'umbel:claimed:' .. queue end -- hash: token -> step and envelope
 local function inbox_of(member) return PREFIX .. 'umbel:inbox:' .. member end   -- list: what an idle process was given
 local function run_of(id) return PREFIX .. 'umbel:run:' .. id end               -- hash: what is kept of a task
@@ -47,6 +48,32 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_us = clock[1] * 1000000 + clock[2]
 -- Writing a number anew for each command costs as much as the command.
 local now_text, now_us_text = ('%.0f'):format(now), ('%.0f'):format(now_us)
+
+-- Redis takes nothing back of what a script did before it failed, so whatever may hold another kind of thing than ours
+-- (somebody else wrote there) is looked at before the first change. Raises, in words for who can mend it.
+local function must_be(kind, ...)
+  for _, key in ipairs({ ... }) do
+    local found = redis.call('TYPE', key).ok
+    if found ~= kind and found ~= 'none' then
+      error(('under `%s` lies a %s, where a %s of umbel belongs; rename it or delete it'):format(key, found, kind), 0)
+    end
+  end
+end
+
+-- What a command answers; nil where another kind of thing lies under its key.
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if answer.err:find('WRONGTYPE', 1, true) then return nil end
+  return redis.call(...)
+end
+
+-- The words of a failure of that kind; any other one (no memory, a replica) is raised again.
+local function of_another_kind(why)
+  local said = type(why) == 'table' and why.err or why
+  if said:find('WRONGTYPE', 1, true) or said:find('^under `') then return said end
+  error(why, 0)
+end
 
 local function is_final(state)
   return state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'

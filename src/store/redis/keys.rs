@@ -47,6 +47,11 @@ impl Keys {
         self.own("history")
     }
 
+    /// Tokens of what is claimed, by the end of their leases.
+    pub fn lease(&self) -> String {
+        self.own("lease")
+    }
+
     /// Ids of tasks that are not to start, by the time of their revocation.
     pub fn revoked(&self) -> String {
         self.own("revoked")
@@ -146,6 +151,7 @@ mod tests {
         let keys = Keys::new("");
         for name in [
             keys.history(),
+            keys.lease(),
             keys.revoked(),
             keys.redelivered(),
             keys.terminate(),

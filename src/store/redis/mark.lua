@@ -32,10 +32,10 @@ end
 for n, is_held in pairs(are_held(tokens)) do
   if is_held then
     local token, has_begun, id, queue, brief = unpack(ARGV, 5 * n - 3, 5 * n + 1)
-    if has_begun == '1' then began[#began + 1] = token end
+    if has_begun == '1' then began[#began + 1], began[#began + 2] = token, id end
     if brief ~= '' then runs(token, id, queue, brief) end
   end
 end
-in_parts('SADD', STARTED, began)
+in_parts('HSET', BEGUN, began)
 in_parts('ZADD', HISTORY, known)
 in_parts('ZREM', ENDED, running) -- its sender sent twice what has ended

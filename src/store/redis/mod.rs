@@ -16,6 +16,7 @@ mod claim;
 mod connection;
 mod dead;
 mod dialer;
+mod elsewhere;
 mod fault;
 mod hands;
 mod idle;
@@ -37,10 +38,11 @@ mod subscriber;
 mod ticks;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use anyhow::anyhow;
+use tracing::warn;
 
 use crate::store::{Result, Settings, Stores};
 
@@ -65,6 +67,8 @@ struct Redis {
     process: String,
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
+    /// Keys of queues where something else lies, as it was told.
+    odd: Mutex<Vec<String>>,
 }
 
 /// Whether `url` can be one of Redis, without reaching it.
@@ -94,6 +98,7 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         subscriber: Subscriber::start(connection.clone()).await?,
         process,
         turn: AtomicUsize::new(0),
+        odd: Mutex::default(),
         connection,
         settings,
     });
@@ -122,6 +127,14 @@ async fn check_server(connection: &Connection) -> Result<()> {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     if (numbers.next(), numbers.next()) < (Some(6), Some(2)) {
         return refuse(&format!("is version {version}; umbel needs Redis 6.2 or newer"));
+    }
+    let info: String = connection.ask(redis::cmd("INFO").arg("memory")).await?;
+    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).unwrap_or_default().trim();
+    if policy.starts_with("allkeys") {
+        warn!(
+            "{}: with its `maxmemory-policy` {policy} it drops tasks when its memory is full; set it to `noeviction`",
+            connection.place()
+        );
     }
     Ok(())
 }

@@ -10,17 +10,48 @@ local function in_parts(command, key, arguments)
   end
 end
 
+-- The place of a delayed message among those of its queue: its id, and where another message of this id waits already
+-- (a client of Celery may send two) that with a number behind it.
+local function put_aside(delayed, id, kept)
+  local place, number = id, now_us
+  while redis.call('HSETNX', delayed, place, kept) == 0 and redis.call('HGET', delayed, place) ~= kept do
+    place, number = id .. '\6' .. ('%.0f'):format(number), number + 1
+  end
+  if place ~= id then redis.call('HSET', run_of(id), 'twin', '1') end
+  return place
+end
+
 local function place(queue, step, id, due, envelope)
   if due <= now then
     redis.call('LPUSH', list_of(queue, step), envelope)
     return false
   end
-  redis.call('ZADD', due_of(queue), due, id)
-  redis.call('HSET', delayed_of(queue), id, step .. envelope)
+  redis.call('ZADD', due_of(queue), due, put_aside(delayed_of(queue), id, step .. envelope))
   if redis.call('ZADD', DUE, 'LT', 'CH', due, queue) == 1 then
     redis.call('PUBLISH', DUE, '') -- whoever sleeps until the next due time has a new one
   end
   return true
+end
+
+-- Raises where `place` could not lay a message.
+local function must_take(queue, step, due)
+  if due <= now then return must_be('list', list_of(queue, step)) end
+  must_be('zset', due_of(queue), DUE)
+  must_be('hash', delayed_of(queue))
+end
+
+-- Raises where `store` could not, so that nothing is done that would have to be taken back.
+local function must_store(starts)
+  must_be('set', QUEUES)
+  must_be('zset', HISTORY)
+  local seen = {}
+  for _, at in ipairs(starts) do
+    local _, queue, step, due = unpack(ARGV, at, at + 3)
+    local is_due = tonumber(due) <= now
+    local place = queue .. (is_due and '\6' .. step or '')
+    if not seen[place] then must_take(queue, step, tonumber(due)) end
+    seen[place] = true
+  end
 end
 
 -- New messages, and the records of their runs: of each in ARGV id, queue, step, due (ms), envelope, brief.
@@ -61,22 +92,28 @@ local function index_due(queue)
   end
 end
 
+local function promote_in(queue, most)
+  for _, place in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
+    local kept, id = redis.call('HGET', delayed_of(queue), place), place:match('^[^\6]*')
+    if kept then
+      redis.call('LPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
+      redis.call('HDEL', delayed_of(queue), place)
+    end
+    redis.call('ZREM', due_of(queue), place)
+    if try('HGET', run_of(id), 'state') == 'SCHEDULED' then
+      redis.call('HSET', run_of(id), 'state', 'QUEUED')
+      changed(id)
+    end
+  end
+  index_due(queue)
+end
+
 -- Moves up to `most` messages of each queue whose time has come.
 local function promote(most)
   for _, queue in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now)) do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_of(queue), '-inf', now, 'LIMIT', 0, most)) do
-      local kept = redis.call('HGET', delayed_of(queue), id)
-      if kept then
-        redis.call('LPUSH', list_of(queue, kept:sub(1, 1)), kept:sub(2))
-        redis.call('HDEL', delayed_of(queue), id)
-      end
-      redis.call('ZREM', due_of(queue), id)
-      if redis.call('HGET', run_of(id), 'state') == 'SCHEDULED' then
-        redis.call('HSET', run_of(id), 'state', 'QUEUED')
-        changed(id)
-      end
-    end
-    index_due(queue)
+    local good, why = pcall(promote_in, queue, most)
+    -- Something else lies under a key of the queue: it is looked at again later, and the others go on.
+    if not good and of_another_kind(why) then redis.call('ZADD', DUE, now + 10000, queue) end
   end
 end
 
@@ -88,6 +125,7 @@ local function give_back(queue, token, id, due)
   if not kept then return false end
   local step, envelope = kept:sub(1, 1), kept:sub(2)
   if due and due > now then
+    must_take(queue, step, due)
     place(queue, step, id, due, envelope)
   else
     redis.call('RPUSH', list_of(queue, step), envelope)
@@ -95,7 +133,7 @@ local function give_back(queue, token, id, due)
   redis.call('HDEL', claimed, token)
   redis.call('ZREM', LEASE, token)
   redis.call('SREM', ACKNOWLEDGED, token)
-  redis.call('SREM', STARTED, token)
+  redis.call('HDEL', BEGUN, token)
   return true
 end
 
@@ -116,7 +154,8 @@ local function deaths_of(id, suspected_for)
   return times
 end
 
--- What an idle process was given goes back to the front of its list, in the order it came.
+-- What an idle process was given goes back to the front of its list, in the order it came; it stays where it is while
+-- something else lies there.
 local function empty_inbox(member, list)
-  while redis.call('LMOVE', inbox_of(member), list, 'LEFT', 'RIGHT') do end
+  while try('LMOVE', inbox_of(member), list, 'LEFT', 'RIGHT') do end
 end

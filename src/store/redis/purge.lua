@@ -12,10 +12,11 @@ local function part(name, value)
   return type(value) == 'string' and '"' .. name .. '":' .. cjson.encode(value) .. ',' or ''
 end
 
--- What a claim would have written down of a message from outside, as far as its headers say; see `record.rs`.
+-- What a claim would have written down of a message from outside, as far as its headers say; see `record.rs`. Protocol 1
+-- says it in the body, which is not read here.
 local function brief_of(headers, properties)
   local priority = type(properties) == 'table' and tonumber(properties.priority) or 0
-  return '{' .. part('task', headers.task) .. part('parent_id', headers.parent_id) .. part('root_id', headers.root_id)
+  return '{' .. part('task', type(headers.task) == 'string' and headers.task or 'unknown') .. part('parent_id', headers.parent_id) .. part('root_id', headers.root_id)
     .. part('group_id', headers.group) .. ('"priority":%d}'):format(math.max(0, math.min(9, priority)))
 end
 
@@ -29,11 +30,11 @@ local function drop(envelope)
   local message = cjson.decode(envelope)
   local headers = message.headers
   if redis.call('HEXISTS', run_of(id), 'brief') == 0 then
-    if type(headers.task) ~= 'string' then return end
     redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief_of(headers, message.properties))
     redis.call('ZADD', HISTORY, now_us + removed, id)
   end
   redis.call('HSET', run_of(id), 'state', 'REVOKED', 'attempt', attempt)
+  redis.call('PERSIST', run_of(id))
   redis.call('HDEL', REDELIVERED, id)
   redis.call('ZREM', REVOKED, id)
   over[#over + 1] = now_text
@@ -47,15 +48,15 @@ for _, step in ipairs(STEPS) do
   local envelopes
   while removed < most and not (envelopes and #envelopes == 0) do
     -- A few at a time: each may be large.
-    envelopes = redis.call('RPOP', list_of(queue, step), math.min(most - removed, 16)) or {}
+    envelopes = try('RPOP', list_of(queue, step), math.min(most - removed, 16)) or {}
     for _, envelope in ipairs(envelopes) do drop(envelope) end
   end
 end
 if removed < most then
-  for _, id in ipairs(redis.call('ZRANGE', due_of(queue), 0, most - removed - 1)) do
-    local kept = redis.call('HGET', delayed_of(queue), id)
-    redis.call('ZREM', due_of(queue), id)
-    redis.call('HDEL', delayed_of(queue), id)
+  for _, place in ipairs(redis.call('ZRANGE', due_of(queue), 0, most - removed - 1)) do
+    local kept = redis.call('HGET', delayed_of(queue), place)
+    redis.call('ZREM', due_of(queue), place)
+    redis.call('HDEL', delayed_of(queue), place)
     drop(kept and kept:sub(2) or '')
   end
   index_due(queue)

@@ -31,6 +31,7 @@ for from = 1, #runs, 1000 do
   end
 end
 
-if entry ~= '' then redis.call('HSET', TICKS, entry, fingerprint .. '|' .. due) end
+must_store(starts)
 store(starts)
+if entry ~= '' then redis.call('HSET', TICKS, entry, fingerprint .. '|' .. due) end
 return 0

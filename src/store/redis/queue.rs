@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::store::{
     DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
-    SUSPECTED_FOR, Settled, Settlement, Tick, poisoned, recovered, worker_lost,
+    SUSPECTED_FOR, Settled, Settlement, Tick, bereaved, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
@@ -29,8 +29,9 @@ const PER_MESSAGE: Duration = Duration::from_millis(1);
 /// A message whose process died and that is not handed out again: the token, the queue, the envelope and why.
 type Orphan = (u64, String, Vec<u8>, String);
 
-/// The tokens that were lost, what is to be settled, and how many messages are handed out again.
-type Swept = (Vec<u64>, Vec<Orphan>, u64);
+/// The tokens that were lost, what is to be settled, how many messages are handed out again, and which tasks may have
+/// ended elsewhere.
+type Swept = (Vec<u64>, Vec<Orphan>, u64, Vec<String>);
 
 /// How often a task that is being revoked is looked for while the store says that it is there.
 const LOOKS: u32 = 3;
@@ -43,12 +44,12 @@ impl Redis {
         let Ok(queue) = QueueName::parse(&queue) else { return };
         // It was read before it was acknowledged or begun.
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
-        let id = message.id.clone();
+        let (id, follow_ups) = (message.id.clone(), bereaved::errbacks(&message, &self.settings));
         let receipt = Receipt { id: id.clone(), token };
         let message = Arc::new(message);
         let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false, waited: None };
         let failure = if why == POISONED { poisoned() } else { worker_lost() };
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure)).await
+        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Failure(failure), follow_ups).await
             && !cause.is_told()
         {
             warn!(task.id = %id, "cannot store that the process of task {id} died: {cause}");
@@ -69,11 +70,14 @@ impl Redis {
         for token in self.hands.tokens() {
             call.arg(token);
         }
-        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
+        let (lost, orphans, again, elsewhere): Swept = self.connection.run(&call).await?;
         recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
         for orphan in orphans {
             self.bury(orphan).await;
         }
+        let elsewhere: Vec<TaskId> = elsewhere.iter().filter_map(|id| TaskId::parse(id).ok()).collect();
+        // What fails here is met again. The leases are renewed.
+        let _ = self.look_at_all(&elsewhere).await;
         // What was settled while the script ran is not lost: it is not held any more.
         Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
     }
@@ -180,8 +184,11 @@ impl Queue for Arc<Redis> {
     }
 
     async fn is_revoked(&self, receipt: &Receipt) -> Result<bool> {
-        let look = redis::Cmd::zscore(self.connection.keys().revoked(), receipt.id.as_str());
-        Ok(self.connection.ask::<Option<f64>>(&look).await?.is_some())
+        let keys = self.connection.keys();
+        let mut look = redis::pipe();
+        look.zscore(keys.revoked(), receipt.id.as_str()).zscore(keys.lease(), receipt.token);
+        let (revoked, held): (Option<f64>, Option<f64>) = self.connection.ask_all(&look).await?;
+        Ok(revoked.is_some() && held.is_some())
     }
 
     fn terminations(&self) -> broadcast::Receiver<TaskId> {

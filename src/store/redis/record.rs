@@ -1,6 +1,7 @@
 //! What is kept of a run: a hash with the message in brief, where the task stands, and the latest attempt.
 //!
-//! The result itself lies only under Celery's key. A task that another kind of worker ran ends only there too.
+//! The result itself lies only under Celery's key. A task that another kind of worker ran ends only there too, until
+//! `elsewhere.rs` writes it down here.
 
 use std::collections::HashMap;
 
@@ -112,6 +113,11 @@ impl Ended {
         Self { finished_at: Some(now), error: Some(why), ..Self::default() }
     }
 
+    /// Of a task that a worker of another kind ran, as far as Celery's result tells.
+    pub fn of_run(run: &Run) -> Self {
+        Self { finished_at: run.finished_at, error: run.error.clone(), ..Self::default() }
+    }
+
     /// Of a task that did not start, for this reason.
     pub fn of_revocation(reason: &str, now: Timestamp) -> Self {
         Self::of_refusal(results::revocation(reason), now)
@@ -147,6 +153,11 @@ impl Record {
 
     fn time(&self, name: &str) -> Option<Timestamp> {
         self.text(name)?.parse().ok().and_then(DateTime::from_timestamp_millis)
+    }
+
+    /// It says itself how the task ended.
+    pub fn is_final(&self) -> bool {
+        self.text("state").and_then(State::parse).is_some_and(State::is_final)
     }
 
     /// What Celery is told when the task is revoked before it starts; `None` when its result is to be ignored.

@@ -2,13 +2,15 @@
 //!
 //! It follows `celery/backends/base.py` (`_get_result_meta`, `prepare_exception`) of Celery 5.
 
+use std::borrow::Cow;
+
 use chrono::SecondsFormat;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::store::{Ending, Settlement, Shown};
-use crate::task::{Failure, Json, Message, Progress, State, TaskId, Timestamp, to_json};
+use crate::task::{Failure, GZIP, Json, Message, Progress, State, TaskId, Timestamp, decompress, to_json};
 
 /// What Celery says of a task.
 pub struct Meta {
@@ -160,6 +162,16 @@ fn of(
 /// States of Celery's that say nothing about the task itself, or nothing new.
 const SILENT: [&str; 4] = ["PENDING", "RECEIVED", "REJECTED", "IGNORED"];
 
+/// What stands in front of a result that Celery's `result_compression` packed; the kind of packing follows, and a zero.
+const PACKED: &[u8] = b"\0celery-compressed\0";
+
+// `None` for what is packed in a way that is not read here.
+fn unpacked(meta: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(packed) = meta.strip_prefix(PACKED) else { return Some(meta.into()) };
+    let packed = packed.strip_prefix(GZIP.as_bytes())?.strip_prefix(b"\0")?;
+    decompress(packed).ok().map(Cow::Owned)
+}
+
 /// Reads what anybody's worker wrote. A state of somebody's own (`PROGRESS`) is that of a task that runs. `None` when it
 /// is no such JSON or says nothing of the task.
 pub fn read(meta: &[u8]) -> Option<Meta> {
@@ -181,7 +193,8 @@ pub fn read(meta: &[u8]) -> Option<Meta> {
         #[serde(default)]
         exc_module: Option<String>,
     }
-    let meta: MetaIn = serde_json::from_slice(meta).ok()?;
+    let meta = unpacked(meta)?;
+    let meta: MetaIn = serde_json::from_slice(&meta).ok()?;
     let state = match State::parse(&meta.status) {
         Some(state) => state,
         None if SILENT.contains(&meta.status.as_str()) => return None,
@@ -380,5 +393,19 @@ mod tests {
         assert_eq!(noted.progress, Some(Progress { done: 1.5, total: 3.0, note: Some("reading".to_owned()) }));
         assert!(meta("PENDING", json!(null)).is_none());
         assert!(read(b"not json").is_none());
+    }
+
+    #[test]
+    fn a_result_that_celery_packed_is_read() {
+        let packed = |kind: &str, plain: &[u8]| {
+            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut zlib, plain).unwrap();
+            [PACKED, kind.as_bytes(), b"\0", &zlib.finish().unwrap()].concat()
+        };
+        let meta = br#"{"status": "SUCCESS", "result": [7], "traceback": null, "children": []}"#;
+
+        assert_eq!(read(&packed(GZIP, meta)).unwrap().result.unwrap().get(), "[7]");
+        assert!(read(&packed("application/x-bz2", meta)).is_none());
+        assert!(read(PACKED).is_none());
     }
 }

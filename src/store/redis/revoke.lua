@@ -5,13 +5,13 @@
 -- task is known and the caller has yet to learn of it.
 
 -- How many revocations are remembered. The oldest is forgotten for one more, and its task may start.
-local MOST = 100000
+local MOST = 1000000
 -- The same of terminations; then a task whose process was not connected runs to its end.
 local MOST_TERMINATED = 1000
 
 local id, terminate, attempt, meta, keep = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], tonumber(ARGV[5])
 local run = run_of(id)
-local known = redis.call('HMGET', run, 'state', 'queue', 'brief')
+local known = redis.call('HMGET', run, 'state', 'queue', 'brief', 'twin')
 local state, queue = known[1], known[2]
 
 if state and is_final(state) then return state end
@@ -29,10 +29,11 @@ if state == 'STARTED' then return 'running' end
 
 if redis.call('ZREM', due_of(queue), id) == 1 then
   redis.call('HDEL', delayed_of(queue), id)
-  redis.call('ZREM', REVOKED, id)
+  if not known[4] then redis.call('ZREM', REVOKED, id) end
   index_due(queue)
 end
 redis.call('HSET', run, 'state', 'REVOKED', 'attempt', attempt)
+redis.call('PERSIST', run)
 redis.call('ZADD', ENDED, now, id)
 tell(id, meta, keep)
 return 'before'

@@ -1,6 +1,5 @@
 //! Looking at what became of tasks: their records, beside Celery's results.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,10 +25,7 @@ impl Redis {
 impl Results for Redis {
     async fn load(&self, id: &TaskId) -> Result<Option<Run>> {
         self.hands.write_of(id).await?;
-        let mut look = redis::pipe();
-        look.hgetall(self.connection.keys().run(id)).get(self.connection.keys().meta(id));
-        let (fields, meta): (HashMap<String, Vec<u8>>, Option<Vec<u8>>) = self.connection.ask_all(&look).await?;
-        Ok(Record::new(fields).and_then(|record| record.run(id, meta.as_deref())))
+        self.look_at(id).await
     }
 
     async fn wait(&self, id: &TaskId, patience: Duration) -> Result<Option<Run>> {
@@ -49,6 +45,8 @@ impl Results for Redis {
     }
 
     async fn forget(&self, id: &TaskId) -> Result<bool> {
+        // First of all it is written down if it ended elsewhere.
+        self.look_at(id).await?;
         let forgotten: u64 =
             self.connection.run(self.connection.scripts().forget.prepare_invoke().arg(id.as_str())).await?;
         Ok(forgotten > 0)

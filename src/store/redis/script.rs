@@ -47,6 +47,7 @@ scripts! {
     purge = "purge.lua";
     queues = "queues.lua";
     forget = "forget.lua";
+    ended_elsewhere = "ended_elsewhere.lua";
     progress = "progress.lua";
     show = "show.lua";
     watch = "watch.lua";

@@ -7,15 +7,11 @@ use crate::store::{Error, Filter, History, Page, Result};
 use crate::task::{Run, TaskId};
 
 use super::Redis;
-use super::record::{LISTED, Record};
 
 /// How many runs are read in one go.
 const AT_ONCE: usize = 100;
 /// How many runs one page looks at; then it ends, however few fit.
 const PER_PAGE: usize = 2_000;
-
-/// What is kept of one run: the fields of its record, and Celery's result.
-type Found = (Vec<Option<Vec<u8>>>, Option<Vec<u8>>);
 
 /// A place in the history: when a task became known (us), and its id, for those of the same moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,20 +108,9 @@ fn position((id, at): (String, f64)) -> Option<Position> {
 impl Redis {
     // Without those that were forgotten meanwhile.
     async fn listed(&self, positions: Vec<Position>) -> Result<Vec<(Position, Run)>> {
-        let keys = self.connection.keys();
-        let mut look = redis::pipe();
-        for Position { id, .. } in &positions {
-            look.cmd("HMGET").arg(keys.run(id)).arg(&LISTED).get(keys.meta(id));
-        }
-        let found: Vec<redis::Value> = self.connection.ask_all(&look).await?;
-        let mut runs = Vec::with_capacity(positions.len());
-        for (position, pair) in positions.into_iter().zip(found.chunks_exact(2)) {
-            let (fields, meta): Found = redis::from_redis_value(redis::Value::Array(pair.to_vec()))
-                .map_err(|error| anyhow::anyhow!("the record of a run is not a hash: {error}"))?;
-            let run = Record::of_listed(fields).and_then(|record| record.run(&position.id, meta.as_deref()));
-            runs.extend(run.map(|run| (position, run)));
-        }
-        Ok(runs)
+        let ids: Vec<TaskId> = positions.iter().map(|position| position.id.clone()).collect();
+        let runs = self.look_at_all(&ids).await?;
+        Ok(positions.into_iter().zip(runs).filter_map(|(position, run)| Some((position, run?))).collect())
     }
 }
 

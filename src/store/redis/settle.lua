@@ -1,14 +1,18 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
 -- attempt (JSON), Celery's result ('' when nothing is published), brief ('' when it is written down that it ran), and
--- how many arguments more there are. Most have none; else: log (JSON, '' to leave it as it is), the retry as step,
+-- how many arguments more there are. Most have none; else (and always where it waited for a time): log (JSON, '' to
+-- leave it as it is), the retry as step,
 -- due (ms), retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
--- Returns 1 or 0 for each: stored, or the lease was lost.
+-- Returns for each '1' stored, '0' the lease was lost, or why it is refused; then nothing of it is done.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
+must_be('zset', HISTORY, ENDED)
+must_be('hash', REDELIVERED, BEGUN)
+must_be('set', ACKNOWLEDGED)
 local any_acknowledged = redis.call('EXISTS', ACKNOWLEDGED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
-local any_started = redis.call('EXISTS', STARTED) == 1
+local any_begun = redis.call('EXISTS', BEGUN) == 1
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 
 -- Where each delivery begins, and the runs of which nothing is written down since their claim.
@@ -29,7 +33,8 @@ if #unwritten > 0 then
 end
 local settled, of_queue, over, known = {}, {}, {}, {}
 
-local function follow(first, last)
+-- Those of these followers that are to be sent.
+local function new_followers(first, last)
   local new, seen = {}, {}
   for follower = first, last, 6 do
     local id = ARGV[follower]
@@ -37,23 +42,28 @@ local function follow(first, last)
     if not seen[id] and redis.call('EXISTS', run_of(id)) == 0 then new[#new + 1] = follower end
     seen[id] = true
   end
-  if #new > 0 then store(new) end
+  if #new > 0 then must_store(new) end
+  return new
 end
 
+-- Whatever may be refused comes before the first change.
 local function settle(at)
   local token, queue, id, state, attempt, meta, brief, more = unpack(ARGV, at, at + 7)
   local log, step, due, retries, envelope = '', '', '', '', ''
-  if more ~= '0' then log, step, due, retries, envelope = unpack(ARGV, at + 8, at + 12) end
-  settled[token] = true
-  local ended = of_queue[queue]
-  if not ended then
-    ended = {}
-    of_queue[queue] = ended
+  local followers = {}
+  if not of_queue[queue] then
+    must_be('hash', claimed_of(queue))
+    of_queue[queue] = {}
   end
-  ended[#ended + 1] = token
-  if any_redelivered then redis.call('HDEL', REDELIVERED, id) end
+  if more ~= '0' then
+    log, step, due, retries, envelope = unpack(ARGV, at + 8, at + 12)
+    if envelope ~= '' then must_take(queue, step, tonumber(due)) end
+    followers = new_followers(at + 13, at + 7 + more)
+  end
 
   local run = run_of(id)
+  -- Else the first change of the record would tell, though not where.
+  if try('HLEN', run) == nil then must_be('hash', run) end
   if any_revoked and redis.call('ZSCORE', REVOKED, id) and redis.call('HGET', run, 'state') == 'REVOKED' then
     -- Revoked just after its claim, and everybody was told so: it stays so.
     redis.call('ZREM', REVOKED, id)
@@ -74,26 +84,37 @@ local function settle(at)
     redis.call('EXPIRE', run, UNSETTLED + math.max(0, math.ceil((due - now) / 1000)))
     place(queue, step, id, tonumber(due), envelope)
   else
-    -- It ages by its place among the ended ones, not by a time to live of its own.
+    -- It ages by its place among the ended ones, not by a time to live of its own. What never waited has none.
+    if more ~= '0' then redis.call('PERSIST', run) end
     over[#over + 1] = now_text
     over[#over + 1] = id
     if any_revoked and state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
   end
   tell(id, meta, keep)
-  if more ~= '0' then follow(at + 13, at + 7 + more) end
+  if #followers > 0 then store(followers) end
 end
 
 local answers = {}
 for n, at in ipairs(starts) do
-  local good = held[n] and not settled[tokens[n]]
-  if good then settle(at) end
-  answers[n] = good and 1 or 0
+  if not held[n] or settled[tokens[n]] then
+    answers[n] = '0'
+  else
+    local good, why = pcall(settle, at)
+    answers[n] = good and '1' or of_another_kind(why)
+    if good then
+      settled[tokens[n]] = true
+      table.insert(of_queue[ARGV[at + 1]], tokens[n])
+      if any_redelivered then redis.call('HDEL', REDELIVERED, ARGV[at + 2]) end
+    end
+  end
 end
 for queue, ended in pairs(of_queue) do
-  redis.call('ZREM', LEASE, unpack(ended))
-  redis.call('HDEL', claimed_of(queue), unpack(ended))
-  if any_acknowledged then redis.call('SREM', ACKNOWLEDGED, unpack(ended)) end
-  if any_started then redis.call('SREM', STARTED, unpack(ended)) end
+  if #ended > 0 then
+    redis.call('ZREM', LEASE, unpack(ended))
+    redis.call('HDEL', claimed_of(queue), unpack(ended))
+    if any_acknowledged then redis.call('SREM', ACKNOWLEDGED, unpack(ended)) end
+    if any_begun then redis.call('HDEL', BEGUN, unpack(ended)) end
+  end
 end
 in_parts('ZADD', HISTORY, known)
 if #over > 0 then

@@ -73,11 +73,11 @@ impl Settler {
         answered.await.map_err(|_| stopped())?
     }
 
-    /// Settles what did not run here.
-    pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending) -> Result<Settled> {
+    /// Settles what did not run here, and sends what follows it.
+    pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending, follow_ups: Vec<Message>) -> Result<Settled> {
         let attempt = Attempt { ignore_result: delivery.message.ignore_result == Some(true), ..Attempt::default() };
         let brief = Brief::of(&delivery.message).to_text();
-        self.settle(&Settlement { delivery, ending, attempt, follow_ups: Vec::new() }, Some(&brief)).await
+        self.settle(&Settlement { delivery, ending, attempt, follow_ups }, Some(&brief)).await
     }
 }
 
@@ -95,7 +95,7 @@ fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     fit.count().max(1)
 }
 
-async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> Result<Vec<u8>> {
+async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> Result<Vec<String>> {
     let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
     for argument in calls.iter().flatten() {
@@ -107,11 +107,16 @@ async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> R
 }
 
 // Who asked and went away does not need the answer.
-fn tell(answers: Vec<Answer>, settled: Result<Vec<u8>>) {
+fn tell(answers: Vec<Answer>, settled: Result<Vec<String>>) {
     match settled {
         Ok(settled) => {
-            for (answer, stored) in answers.into_iter().zip(settled) {
-                let _ = answer.send(Ok(if stored == 1 { Settled::Stored } else { Settled::LeaseLost }));
+            for (answer, came_of_it) in answers.into_iter().zip(settled) {
+                let _ = answer.send(match came_of_it.as_str() {
+                    "1" => Ok(Settled::Stored),
+                    "0" => Ok(Settled::LeaseLost),
+                    // It concerns this one alone; the others of the call are settled.
+                    refused => Err(anyhow!("{refused}").into()),
+                });
             }
         }
         Err(Error::Away { reason }) => {
@@ -155,7 +160,8 @@ fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Argu
     ];
     let log = log(settlement);
     let mut more = Vec::new();
-    if next.is_some() || !log.is_empty() || !follow_ups.is_empty() {
+    let waited = delivery.message.eta.is_some();
+    if waited || next.is_some() || !log.is_empty() || !follow_ups.is_empty() {
         more.push(log);
         match next {
             Some(next) => more.extend([step(next), due(next), next.retries.to_string().into_bytes(), next.to_wire()]),

@@ -2,8 +2,9 @@
 -- ARGV: lease (ms); how long (ms) and how many ended runs are kept; how long a death counts (ms), and at how many
 -- deaths a task is poisoned; how many inboxes are waited in, and each as process:list; the tokens that are held.
 -- Returns the tokens that were lost; of each message that must not be handed out again although its process died:
--- token, queue, envelope and why ('lost' or 'poisoned'); and how many messages are handed out again. The caller has
--- the lease of those that are not now, and is to settle them.
+-- token, queue, envelope and why ('lost' or 'poisoned'); how many messages are handed out again; and the ids of tasks
+-- that have a result of Celery's and no end here. The caller has the lease of those that are not handed out again, and is
+-- to settle them.
 
 -- The most of a kind that one sweep works off, so that it never keeps others waiting for long.
 local MOST = 1000
@@ -55,10 +56,15 @@ local function count_death(id)
   return #times
 end
 
-local function recover(token, queue, envelope)
+local function recover(token, queue, kept)
+  if not kept then return end
+  local step, envelope = kept:sub(1, 1), kept:sub(2)
+  must_be('list', list_of(queue, step))
   if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then return adopt(token, queue, envelope, 'lost') end
-  local id = id_in(envelope)
-  if id and redis.call('SISMEMBER', STARTED, token) == 1 then
+  -- What has begun was read before, which may take more than is done here.
+  local begun = redis.call('HGET', BEGUN, token)
+  local id = begun or id_in(envelope)
+  if begun then
     local poisoned = count_death(id) >= most_deaths
     if poisoned and not redis.call('ZSCORE', REVOKED, id) then return adopt(token, queue, envelope, 'poisoned') end
   end
@@ -73,8 +79,10 @@ end
 for _, token in ipairs(over) do
   redis.call('ZREM', LEASE, token)
   for _, queue in ipairs(queues) do
-    local kept = redis.call('HGET', claimed_of(queue), token)
-    if kept then recover(token, queue, kept:sub(2)) end
+    local kept = try('HGET', claimed_of(queue), token)
+    local good, why = pcall(recover, token, queue, kept)
+    -- What cannot go back because something else lies there is looked at again after one more lease.
+    if not good and of_another_kind(why) then redis.call('ZADD', LEASE, now + lease, token) end
   end
 end
 
@@ -88,14 +96,42 @@ promote(MOST)
 
 forget(redis.call('ZRANGEBYSCORE', ENDED, '-inf', now - history_keep, 'LIMIT', 0, MOST))
 drop_oldest(history, MOST)
--- What nobody settled; a delayed one has a time to live of its own.
-local unsettled = math.max(UNSETTLED * 1000, history_keep) * 1000
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', HISTORY, '-inf', now_us - unsettled, 'LIMIT', 0, MOST)) do
-  redis.call('ZREM', HISTORY, id)
-  if redis.call('TTL', run_of(id)) == -1 then forget({ id }) end
+
+-- The history is walked a piece at a time, by all processes together. What nobody settles is forgotten; a delayed one has
+-- a time to live of its own. What a worker of another kind may have ended is for the caller to read.
+local PIECE, MOST_ELSEWHERE = 500, 100
+local elsewhere = {}
+local function look_at(id, known_since)
+  local run = run_of(id)
+  local state = try('HGET', run, 'state')
+  if not state then return redis.call('ZREM', HISTORY, id) end
+  if is_final(state) then return 0 end
+  if known_since < now_us - math.max(UNSETTLED * 1000, history_keep) * 1000 and redis.call('TTL', run) == -1 then
+    forget({ id })
+    return 1
+  end
+  if (state == 'QUEUED' or state == 'RETRY') and redis.call('EXISTS', meta_of(id)) == 1 then
+    elsewhere[#elsewhere + 1] = id
+  end
+  return 0
 end
-redis.call('ZREMRANGEBYSCORE', REVOKED, '-inf', now - 3 * DAY)
+local walked = tonumber(try('GET', WALKED) or 0) or 0
+local piece = redis.call('ZRANGE', HISTORY, walked, walked + PIECE - 1, 'WITHSCORES')
+for n = 1, #piece, 2 do
+  if #elsewhere == MOST_ELSEWHERE then break end
+  walked = walked + 1 - look_at(piece[n], tonumber(piece[n + 1]))
+end
+redis.call('SET', WALKED, #piece < 2 * PIECE and #elsewhere < MOST_ELSEWHERE and 0 or walked)
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', REVOKED, '-inf', now - 3 * DAY, 'LIMIT', 0, MOST)) do
+  -- Its message still lies somewhere, or else this would be gone: a paused queue may hold it for long.
+  if try('HGET', run_of(id), 'state') == 'REVOKED' then
+    redis.call('ZADD', REVOKED, now, id)
+  else
+    redis.call('ZREM', REVOKED, id)
+  end
+end
 -- A connection is made again within this, or else its process has lost its leases.
 redis.call('ZREMRANGEBYSCORE', TERMINATE, '-inf', now - 600000)
 redis.call('ZREMRANGEBYSCORE', WATCHED, '-inf', now)
-return { lost, orphans, again }
+return { lost, orphans, again, elsewhere }

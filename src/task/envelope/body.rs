@@ -11,7 +11,7 @@ use super::unreadable::Defect;
 use crate::task::MAX_BODY;
 
 /// kombu calls it gzip and writes a zlib stream; programs of others write what the name says.
-pub(super) const GZIP: &str = "application/x-gzip";
+pub const GZIP: &str = "application/x-gzip";
 
 /// The bytes of a body as it stands in an envelope.
 ///
@@ -33,9 +33,11 @@ pub(super) fn decode(text: Cow<'_, str>, encoding: Option<&str>) -> Result<Vec<u
     if decoded.len() > MAX_BODY { Err(Defect::TooLarge) } else { Ok(decoded) }
 }
 
+/// What was compressed as [`GZIP`].
+///
 /// # Errors
 /// `Inflate` when it is no such stream, `TooLarge` when more comes out than a body may have.
-pub(super) fn decompress(packed: &[u8]) -> Result<Vec<u8>, Defect> {
+pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, Defect> {
     let mut plain = Vec::new();
     // One byte over the bound tells that there is more.
     let most = MAX_BODY as u64 + 1;

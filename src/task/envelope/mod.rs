@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Json;
 
+pub use body::{GZIP, decompress};
 pub(in crate::task) use headers::seconds;
 pub use times::parse_time;
 pub use unreadable::{Defect, Known, Unreadable};

@@ -63,6 +63,33 @@ async fn what_cannot_follow_fails_the_task_before_it_starts_and_calls_its_errbac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_errback_follows_a_task_that_nobody_has() {
+    let mut shop = Shop::new("fn note(id) { id }", 1, true).await;
+    let _open = shop.open();
+    let errback = json!({ "task": "it.note", "options": { "task_id": "follower" } });
+
+    let (id, follower) = link(&shop, "it.none", &json!({ "errbacks": [errback] })).await;
+
+    let (failed, note) = (shop.ended(&id).await, shop.ended(&follower).await);
+    assert_eq!(failed.error.unwrap().exc_type, "NotRegistered");
+    assert_eq!(note.result.unwrap().get(), format!("\"{id}\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_errback_follows_a_task_whose_outcome_the_store_does_not_take() {
+    let mut shop = Shop::new("fn seven() { 7 }\nfn note(id) { id }", 1, true).await;
+    shop.trouble.settlements_fail.store(8, Ordering::Relaxed);
+    let _open = shop.open();
+    let errback = json!({ "task": "it.note", "options": { "task_id": "follower" } });
+
+    let (id, follower) = link(&shop, "it.seven", &json!({ "errbacks": [errback] })).await;
+
+    let (failed, note) = (shop.ended(&id).await, shop.ended(&follower).await);
+    assert_eq!(failed.error.unwrap().exc_type, "BackendStoreError");
+    assert_eq!(note.result.unwrap().get(), format!("\"{id}\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_is_too_large_for_what_follows_is_a_failure() {
     let script = "fn large() { let t = \"x\"; for _i in 0..19 { t += t; } t }";
     let mut shop = Shop::new(script, 1, true).await;

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use serde_json::json;
 use umbel::store::{DEATHS, Delivery, Settled, Stores, Tick, poisoned};
-use umbel::task::{NewMessage, QueueName, State};
+use umbel::task::{Message, NewMessage, QueueName, State};
 
 use crate::place::{
     PATIENCE, Place, SHORT_LEASE, claim, claim_one, claim_with_sweeps, draft, five, id, ids, load, message, messages,
@@ -204,4 +205,41 @@ pub async fn deaths_are_forgotten_when_the_task_ends<P: Place>() {
     push(place.stores(), messages(&["m1"])).await;
     let anew = claim_one(place.stores()).await;
     assert_eq!((anew.deaths, anew.redelivered), (0, false));
+}
+
+// An errback of the id `follower` is linked to it.
+fn linked(name: &str) -> Message {
+    let errback = json!({ "task": "math.note", "options": { "task_id": "follower" } });
+    let body = json!([[2, 3], {}, { "errbacks": [errback], "callbacks": [{ "task": "math.never" }] }]);
+    Message { body: body.to_string().into(), ..message(name) }
+}
+
+async fn assert_follower_comes(stores: &Stores, parent: &str) {
+    let follower = claim_again(stores).await.message;
+    assert_eq!((follower.id.as_str(), follower.task.as_str()), ("follower", "math.note"));
+    assert_eq!(follower.arguments().unwrap().0.get(), format!("[\"{parent}\"]"));
+    assert_eq!(state(stores, parent).await, State::Failure);
+    assert!(claim_with_sweeps(stores, 1, SHORT_LEASE * 2).await.is_empty());
+}
+
+pub async fn an_errback_follows_a_task_that_may_not_be_handed_out_again<P: Place>() {
+    let place: P = open_with_short_leases().await;
+    push(place.stores(), vec![linked("m1")]).await;
+    let delivery = claim_one(place.stores()).await;
+    assert_eq!(place.stores().queue.acknowledge(&delivery.receipt).await.unwrap(), Settled::Stored);
+
+    let place = place.die().await;
+
+    assert_follower_comes(place.stores(), "m1").await;
+}
+
+pub async fn an_errback_follows_a_task_that_ran_at_too_many_deaths<P: Place>() {
+    let mut place: P = open_with_short_leases().await;
+    push(place.stores(), vec![linked("m1")]).await;
+    for _ in 0..DEATHS {
+        begin(place.stores(), &claim_again(place.stores()).await).await;
+        place = place.die().await;
+    }
+
+    assert_follower_comes(place.stores(), "m1").await;
 }

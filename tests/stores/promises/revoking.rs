@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::broadcast::error::TryRecvError;
-use umbel::store::{Ending, Revoked, Settled};
+use umbel::store::{Ending, Queues, Revoked, Settings, Settled};
 use umbel::task::{Failure, NewMessage, State};
 
 use crate::place::{
-    PATIENCE, Place, SHORT_LEASE, assert_nothing_comes, claim, claim_one, claim_with_sweeps, draft, ended, five, id,
-    ids, message, messages, open, open_with_short_leases, push, run, settle,
+    MOMENT, PATIENCE, Place, SHORT_LEASE, assert_nothing_comes, claim, claim_one, claim_with_sweeps, draft, ended,
+    five, id, ids, message, messages, open, open_with_short_leases, push, queue, run, settle,
 };
 
 pub async fn a_revoked_task_never_starts<P: Place>() {
@@ -37,6 +37,23 @@ pub async fn a_revoked_delayed_task_never_starts<P: Place>() {
     assert_eq!(ended(place.stores(), "m1").await.state, State::Revoked);
 }
 
+pub async fn a_revoked_task_never_starts_though_the_history_has_forgotten_it<P: Place>() {
+    let place = P::open(Settings { history: 2, ..Settings::default() }).await;
+    let stores = place.stores();
+    stores.queue.pause(&queue("held"), true).await.unwrap();
+    push(stores, vec![NewMessage { queue: queue("held"), ..draft("m1") }.build()]).await;
+    assert_eq!(stores.queue.revoke(&id("m1"), false).await.unwrap(), Revoked::BeforeStart);
+
+    for number in 0..4 {
+        run(stores, message(&format!("other-{number}")), five()).await;
+    }
+    stores.queue.keep_alive().await.unwrap();
+    stores.queue.pause(&queue("held"), false).await.unwrap();
+
+    let held = Queues::Named(vec![queue("held")]);
+    assert!(stores.queue.claim(&held, 10, MOMENT).await.unwrap().is_empty());
+}
+
 pub async fn a_running_task_is_stopped_only_when_asked_to<P: Place>() {
     let place: P = open().await;
     push(place.stores(), messages(&["m1", "m2"])).await;
@@ -55,6 +72,7 @@ pub async fn a_running_task_is_stopped_only_when_asked_to<P: Place>() {
     assert_eq!(settle(place.stores(), &second, Ending::Revoked { reason: "terminated" }).await, Settled::Stored);
     assert_eq!(ended(place.stores(), "m1").await.state, State::Success);
     assert_eq!(ended(place.stores(), "m2").await.state, State::Revoked);
+    assert!(!place.stores().queue.is_revoked(&first.receipt).await.unwrap(), "its receipt is void");
 }
 
 pub async fn a_task_revoked_while_it_runs_is_not_retried<P: Place>() {

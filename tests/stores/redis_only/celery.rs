@@ -102,6 +102,93 @@ async fn what_celerys_worker_ended_is_known() {
     assert_eq!((run.state, run.result.unwrap().get()), (State::Success, "[7]"));
 }
 
+// Somebody's worker takes the oldest message of the queue and writes this.
+fn run_elsewhere(raw: &mut Connection, name: &str, meta: &Value) {
+    let _: String = raw.rpop("celery", None).unwrap();
+    let _: () = raw.set_ex(format!("celery-task-meta-{name}"), meta.to_string(), 60).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_celerys_worker_ended_is_known_when_its_result_is_gone() {
+    let (_server, stores, mut raw) = open().await;
+    let error = json!({"exc_type": "ValueError", "exc_message": ["no"], "exc_module": "builtins"});
+    let metas = [
+        ("loaded", json!({"status": "SUCCESS", "result": 42, "task_id": "loaded"})),
+        ("listed", json!({"status": "FAILURE", "result": error, "task_id": "listed"})),
+        ("unseen", json!({"status": "SUCCESS", "result": 42, "date_done": "2024-01-01T00:00:00+00:00"})),
+        ("runs", json!({"status": "PROGRESS", "result": null})),
+    ];
+    let keys = metas.each_ref().map(|(name, _)| format!("celery-task-meta-{name}"));
+    let ten = umbel::store::Filter { limit: 10, ..Default::default() };
+    for (name, meta) in &metas[..2] {
+        push(&stores, messages(&[name])).await;
+        run_elsewhere(&mut raw, name, meta);
+        match *name {
+            "loaded" => assert_eq!(load(&stores, name).await.result.unwrap().get(), "42"),
+            _ => assert_eq!(stores.history.search(&ten).await.unwrap().runs.len(), 2),
+        }
+    }
+    for (name, meta) in &metas[2..] {
+        push(&stores, messages(&[name])).await;
+        run_elsewhere(&mut raw, name, meta);
+    }
+    stores.queue.keep_alive().await.unwrap();
+
+    let _: u64 = raw.del(&keys[..]).unwrap();
+
+    assert_eq!(state(&stores, "loaded").await, State::Success);
+    let listed = load(&stores, "listed").await;
+    assert_eq!((listed.state, listed.error.unwrap().exc_message.as_str()), (State::Failure, "no"));
+    let unseen = load(&stores, "unseen").await;
+    assert_eq!((unseen.state, unseen.finished_at), (State::Success, "2024-01-01T00:00:00Z".parse().ok()));
+    assert_eq!(state(&stores, "runs").await, State::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_celerys_workers_ended_counts_in_the_history() {
+    let server = RedisServer::start();
+    let settings = Settings { history: 5, ..Settings::default() };
+    let stores = umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap();
+    let mut raw = raw(&server);
+    for number in 0..31 {
+        let name = format!("m{number}");
+        push(&stores, messages(&[&name])).await;
+        run_elsewhere(&mut raw, &name, &json!({"status": "SUCCESS", "result": number}));
+    }
+
+    stores.queue.keep_alive().await.unwrap();
+
+    let filter = umbel::store::Filter { limit: 100, ..Default::default() };
+    assert_eq!(stores.history.search(&filter).await.unwrap().runs.len(), 5);
+    assert_eq!(raw.keys::<_, Vec<String>>("umbel:run:*").unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_celerys_worker_ended_is_forgotten_when_asked() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1"])).await;
+    run_elsewhere(&mut raw, "m1", &json!({"status": "SUCCESS", "result": 42}));
+
+    assert!(stores.results.forget(&id("m1")).await.unwrap());
+
+    assert!(stores.results.load(&id("m1")).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_protocol_1_that_is_purged_is_told() {
+    let (_server, stores, mut raw) = open().await;
+    let envelope = captured("pub-26-protocol1");
+    let name = envelope["properties"]["correlation_id"].as_str().unwrap().to_owned();
+    lpush(&mut raw, "celery", &envelope);
+
+    assert_eq!(stores.queue.purge(&celery_queue()).await.unwrap(), 1);
+
+    let run = load(&stores, &name).await;
+    assert_eq!((run.state, run.error.unwrap().exc_message.as_str()), (State::Revoked, "purged"));
+    let saved: String = raw.get(format!("celery-task-meta-{name}")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&saved).unwrap()["status"], "REVOKED");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eta_of_celery_waits_in_the_store() {
     let (_server, stores, mut raw) = open().await;

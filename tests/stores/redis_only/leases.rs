@@ -93,7 +93,7 @@ async fn what_came_back_begins_when_that_is_written_down() {
 
     other.queue.started(&again.receipt);
 
-    assert_eq!(raw.smembers::<_, Vec<u64>>("umbel:started").unwrap(), [again.receipt.token]);
+    assert_eq!(raw.hkeys::<_, Vec<u64>>("umbel:begun").unwrap(), [again.receipt.token]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,4 +112,26 @@ async fn a_death_of_long_ago_does_not_count() {
     other.queue.keep_alive().await.unwrap();
 
     assert_eq!(claim_one(&other).await.deaths, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deaths_are_counted_of_what_only_a_whole_reading_tells() {
+    let mut protocol_1 = captured("pub-26-protocol1");
+    protocol_1["properties"].as_object_mut().unwrap().remove("correlation_id");
+    let mut deep = captured("pub-01-send_task");
+    deep["headers"]["deep"] = json!("DEEP");
+    let nested = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    for sent in [protocol_1.to_string(), deep.to_string().replace("\"DEEP\"", &nested)] {
+        let (server, stores, mut raw) = open().await;
+        lpush(&mut raw, "celery", sent);
+        let mut delivery = claim_one(&stores).await;
+        for deaths in 1..umbel::store::DEATHS {
+            stores.queue.started(&delivery.receipt);
+            stores.queue.keep_alive().await.unwrap();
+            let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, 1).unwrap();
+            connect(&server).await.queue.keep_alive().await.unwrap();
+            delivery = claim_one(&stores).await;
+            assert_eq!(delivery.deaths, deaths);
+        }
+    }
 }

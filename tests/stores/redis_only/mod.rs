@@ -8,6 +8,7 @@ mod idle;
 mod leases;
 mod marks;
 mod network;
+mod odd;
 mod refusing;
 mod sentinel;
 mod states;

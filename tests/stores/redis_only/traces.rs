@@ -24,7 +24,7 @@ async fn what_has_ended_leaves_no_mark_of_its_beginning() {
     let claimed = claim(&stores, 3).await;
     stores.queue.started(&claimed[0].receipt);
     stores.queue.keep_alive().await.unwrap();
-    assert_eq!(raw.smembers::<_, Vec<u64>>("umbel:started").unwrap(), [claimed[0].receipt.token]);
+    assert_eq!(raw.hkeys::<_, Vec<u64>>("umbel:begun").unwrap(), [claimed[0].receipt.token]);
 
     settle(&stores, &claimed[0], five()).await;
     stores.queue.started(&claimed[1].receipt);
@@ -34,7 +34,7 @@ async fn what_has_ended_leaves_no_mark_of_its_beginning() {
     stores.queue.put_back(claimed[2..].to_vec(), Duration::ZERO).await.unwrap();
     stores.queue.keep_alive().await.unwrap();
 
-    assert_eq!(raw.scard::<_, u64>("umbel:started").unwrap(), 0);
+    assert_eq!(raw.hlen::<_, u64>("umbel:begun").unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,4 +94,101 @@ async fn behind(server: &RedisServer, prefix: &str) -> Stores {
     let redis = umbel::store::RedisSettings { prefix: prefix.to_owned(), ..Default::default() };
     let settings = Settings { redis, ..Settings::default() };
     umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_is_remembered_while_its_message_lies_somewhere() {
+    let (_server, stores, mut raw) = open().await;
+    stores.queue.pause(&celery_queue(), true).await.unwrap();
+    push(&stores, messages(&["m1"])).await;
+    stores.queue.revoke(&id("m1"), false).await.unwrap();
+    stores.queue.revoke(&id("nobody"), false).await.unwrap();
+    let days_ago = (Utc::now() - Duration::from_secs(3 * 86_400 + 1)).timestamp_millis();
+    for name in ["m1", "nobody"] {
+        let _: u64 = raw.zadd("umbel:revoked", name, days_ago).unwrap();
+    }
+
+    stores.queue.keep_alive().await.unwrap();
+    stores.queue.pause(&celery_queue(), false).await.unwrap();
+
+    assert_eq!(raw.zrange::<_, Vec<String>>("umbel:revoked", 0, -1).unwrap(), ["m1"]);
+    assert_nothing_comes(&stores).await;
+    assert_eq!(state(&stores, "m1").await, State::Revoked);
+    assert_eq!(raw.zcard::<_, u64>("umbel:revoked").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_delayed_messages_of_one_id_both_come() {
+    let (_server, stores, mut raw) = open().await;
+    let due = Utc::now() + Duration::from_millis(500);
+    let send = |raw: &mut Connection, tag: &str| {
+        let mut envelope = captured("pub-03-countdown");
+        envelope["headers"]["eta"] = json!(due.to_rfc3339());
+        envelope["headers"]["id"] = json!("same");
+        envelope["headers"]["shadow"] = json!(tag);
+        lpush(raw, "celery", &envelope);
+    };
+
+    send(&mut raw, "a");
+    send(&mut raw, "b");
+    assert_nothing_comes(&stores).await;
+
+    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().delayed, 2);
+    let mut shadows = Vec::new();
+    while shadows.len() < 2 {
+        let delivery = claim_one(&stores).await;
+        shadows.extend(delivery.message.shadow().map(|shadow| shadow.to_string()));
+        assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
+    }
+    shadows.sort();
+    assert_eq!(shadows, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_delayed_messages_of_one_id_are_revoked() {
+    let (_server, stores, mut raw) = open().await;
+    for tag in ["a", "b"] {
+        let mut envelope = captured("pub-03-countdown");
+        envelope["headers"]["eta"] = json!((Utc::now() + Duration::from_secs(3_600)).to_rfc3339());
+        envelope["headers"]["id"] = json!("same");
+        envelope["headers"]["shadow"] = json!(tag);
+        lpush(&mut raw, "celery", &envelope);
+    }
+    assert_nothing_comes(&stores).await;
+
+    stores.queue.revoke(&id("same"), false).await.unwrap();
+    let left: Vec<String> = raw.zrange("umbel:due:celery", 0, -1).unwrap();
+    for place in &left {
+        let _: u64 = raw.zadd("umbel:due:celery", place, 1).unwrap();
+    }
+    let _: u64 = raw.zadd("umbel:due", "celery", 1).unwrap();
+
+    assert_eq!(left.len(), 1);
+    assert_nothing_comes(&stores).await;
+    assert_eq!(stores.queue.depth(&celery_queue()).await.unwrap().delayed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waited_for_its_time_is_kept_by_the_history_once_it_has_ended() {
+    let (_server, stores, mut raw) = open().await;
+    let soon = || Utc::now() + Duration::from_millis(100);
+    let draft = |name| umbel::task::NewMessage { eta: Some(soon()), ..crate::place::draft(name) };
+    push(&stores, vec![draft("delayed").build(), draft("revoked").build(), message("retried")]).await;
+    stores.queue.revoke(&id("revoked"), false).await.unwrap();
+    let mut retried = false;
+    for _ in 0..3 {
+        let delivery = claim_one(&stores).await;
+        let ending = if delivery.message.id == id("retried") && !std::mem::replace(&mut retried, true) {
+            let next = Box::new(delivery.message.retry(soon()));
+            Ending::Retry { next, why: umbel::task::Failure::builtin("ValueError", "later") }
+        } else {
+            five()
+        };
+        settle(&stores, &delivery, ending).await;
+    }
+
+    for name in ["delayed", "revoked", "retried"] {
+        assert!(state(&stores, name).await.is_final());
+        assert_eq!(raw.ttl::<_, i64>(format!("umbel:run:{name}")).unwrap(), -1, "{name}");
+    }
 }
