@@ -1,30 +1,23 @@
 //! One worker process beside Celery's on the same messages, which Celery's own client wrote; and several of ours.
 
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use redis::{Commands, Connection};
-use serde_json::json;
 
 use crate::support::house::{House, Plan};
 use crate::support::python::{self, program, python};
 use crate::support::redis_server::RedisServer;
 use crate::support::running::Running;
-use crate::{median, quantile};
+use crate::{latency, median};
 
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 
 /// How many messages are drained by ours, and by Celery's, which would take too long with as many.
 const OURS: usize = 100_000;
 const THEIRS: usize = 5_000;
 /// Celery's pools, each with what it is best with on two processors.
-const POOLS: [(&str, &str); 3] = [("solo", "1"), ("threads", "4"), ("prefork", "2")];
-
-const SENDS: usize = 300;
-const WARM: usize = 20;
+pub const POOLS: [(&str, &str); 3] = [("solo", "1"), ("threads", "4"), ("prefork", "2")];
 
 /// What each of several workers may run at the same time, and how long each task sleeps.
 const SLOTS: usize = 8;
@@ -37,16 +30,16 @@ pub fn measure() {
         return println!("beside Celery nothing is measured: there is no Python environment, `tests/run` installs it");
     }
     drain();
-    latency();
+    latency::measure();
     scaling();
 }
 
-fn theirs(redis: &RedisServer, (pool, concurrency): (&str, &str)) -> Running {
+pub fn theirs(redis: &RedisServer, (pool, concurrency): (&str, &str)) -> Running {
     let mut command = program("tests/bench/celery_worker.py", &[&redis.url(), pool, concurrency]);
     Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-fn ours(redis: &RedisServer) -> House {
+pub fn ours(redis: &RedisServer) -> House {
     Plan::new()
         .shipped("tasks/math.rhai")
         .script("it.rhai", &format!("fn nap(x, y) {{ sleep({}); x + y }}", NAP.as_secs_f64()))
@@ -161,78 +154,6 @@ impl Cost {
 
 fn tell(what: &str, Cost { per_second, redis_us, bytes }: &Cost) {
     println!("{what}: {per_second:.0} tasks/s; of redis {redis_us:.1} us and {bytes:.0} bytes a task");
-}
-
-/// Half of the sends took no longer than the first, all but one of a hundred no longer than the second, in seconds.
-type Times = (f64, f64);
-
-fn latency() {
-    let (mut celerys, mut umbels, mut bares) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        celerys.push(latency_once(|redis| theirs(redis, POOLS[0])));
-        umbels.push(latency_once(ours));
-        bares.push(latency_once(Bare::start));
-    }
-    let median_of = |rounds: &[Times]| {
-        let of = |part: fn(&Times) -> f64| median(rounds.iter().map(part).collect());
-        (of(|times| times.0), of(|times| times.1))
-    };
-    let (their_p50, _) = median_of(&celerys);
-    for (who, rounds) in [("celery worker", celerys), ("umbel worker", umbels), ("a loop that only answers 13", bares)]
-    {
-        let (p50, p99) = median_of(&rounds);
-        println!(
-            "celery client, send to get, one at a time, {who}: p50 {:?}, p99 {:?}; ratio {:.2}",
-            Duration::from_secs_f64(p50),
-            Duration::from_secs_f64(p99),
-            p50 / their_p50
-        );
-    }
-}
-
-fn latency_once<W>(start: impl Fn(&RedisServer) -> W) -> Times {
-    let redis = RedisServer::start();
-    let _worker = start(&redis);
-    let said = python("tests/bench/celery_client.py", &[&redis.url(), "latency", &(WARM + SENDS).to_string()]);
-    let times: Vec<f64> = serde_json::from_value(said[0].clone()).unwrap();
-    let times: Vec<Duration> = times[WARM..].iter().map(|time| Duration::from_secs_f64(*time)).collect();
-    (quantile(&times, 0.5).as_secs_f64(), quantile(&times, 0.99).as_secs_f64())
-}
-
-/// What a client waits for where nothing is done for it: it is answered as soon as Redis hands its message over.
-struct Bare {
-    stopped: Arc<AtomicBool>,
-    answering: Option<JoinHandle<()>>,
-}
-
-impl Bare {
-    fn start(redis: &RedisServer) -> Self {
-        let stopped = Arc::new(AtomicBool::new(false));
-        Self { stopped: stopped.clone(), answering: Some(answer_at_once(redis, stopped)) }
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.answering.take().expect("it is dropped once").join().unwrap();
-    }
-}
-
-fn answer_at_once(redis: &RedisServer, stopped: Arc<AtomicBool>) -> JoinHandle<()> {
-    let mut raw = connect(redis);
-    std::thread::spawn(move || {
-        while !stopped.load(Ordering::Relaxed) {
-            let Some((_, envelope)) = raw.brpop::<_, Option<(String, String)>>("celery", 0.1).unwrap() else {
-                continue;
-            };
-            let read: serde_json::Value = serde_json::from_str(&envelope).unwrap();
-            let id = read["headers"]["id"].as_str().unwrap();
-            let meta = json!({ "status": "SUCCESS", "result": 13, "traceback": null, "children": [], "task_id": id });
-            let (key, meta) = (format!("celery-task-meta-{id}"), meta.to_string());
-            let _: () = redis::pipe().set_ex(&key, &meta, 86_400).publish(&key, &meta).query(&mut raw).unwrap();
-        }
-    })
 }
 
 fn scaling() {

@@ -9,6 +9,7 @@ mod celery;
 mod door;
 mod drain;
 mod idle;
+mod latency;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;
