@@ -109,8 +109,10 @@ async fn a_message_of_celery_wakes_an_idle_worker_whatever_its_step() {
     {
         idle.waits(&mut raw).await;
         lpush(&mut raw, list, sum(name));
-        // Long before its claim would have ended by itself.
+        let pushed = Instant::now();
         eventually(|| raw.exists(format!("celery-task-meta-{name}")).unwrap()).await;
+        // Long before its claim would have ended by itself.
+        assert!(pushed.elapsed() < Duration::from_secs(5), "{list} after {:?}", pushed.elapsed());
     }
 }
 
