@@ -1,28 +1,23 @@
 //! One worker process beside Celery's on the same messages, which Celery's own client wrote; and several of ours.
 
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use redis::{Commands, Connection};
-use serde_json::json;
 
-use crate::quantile;
 use crate::support::house::{House, Plan};
-use crate::support::python::{program, python};
+use crate::support::python::{self, program, python};
 use crate::support::redis_server::RedisServer;
 use crate::support::running::Running;
+use crate::{latency, median};
+
+pub const ROUNDS: usize = 3;
 
 /// How many messages are drained by ours, and by Celery's, which would take too long with as many.
 const OURS: usize = 100_000;
 const THEIRS: usize = 5_000;
 /// Celery's pools, each with what it is best with on two processors.
-const POOLS: [(&str, &str); 3] = [("solo", "1"), ("threads", "4"), ("prefork", "2")];
-
-const SENDS: usize = 300;
-const WARM: usize = 20;
+pub const POOLS: [(&str, &str); 3] = [("solo", "1"), ("threads", "4"), ("prefork", "2")];
 
 /// What each of several workers may run at the same time, and how long each task sleeps.
 const SLOTS: usize = 8;
@@ -31,17 +26,20 @@ const NAP: Duration = Duration::from_millis(10);
 const WORK: Duration = Duration::from_secs(4);
 
 pub fn measure() {
+    if !python::is_installed() {
+        return println!("beside Celery nothing is measured: there is no Python environment, `tests/run` installs it");
+    }
     drain();
-    latency();
+    latency::measure();
     scaling();
 }
 
-fn theirs(redis: &RedisServer, (pool, concurrency): (&str, &str)) -> Running {
+pub fn theirs(redis: &RedisServer, (pool, concurrency): (&str, &str)) -> Running {
     let mut command = program("tests/bench/celery_worker.py", &[&redis.url(), pool, concurrency]);
     Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-fn ours(redis: &RedisServer) -> House {
+pub fn ours(redis: &RedisServer) -> House {
     Plan::new()
         .shipped("tasks/math.rhai")
         .script("it.rhai", &format!("fn nap(x, y) {{ sleep({}); x + y }}", NAP.as_secs_f64()))
@@ -51,7 +49,7 @@ fn ours(redis: &RedisServer) -> House {
         .start()
 }
 
-fn connect(redis: &RedisServer) -> Connection {
+pub fn connect(redis: &RedisServer) -> Connection {
     redis::Client::open(redis.url()).unwrap().get_connection().unwrap()
 }
 
@@ -110,98 +108,81 @@ fn bytes(raw: &mut Connection) -> f64 {
 }
 
 /// The number after `name` in what Redis says of itself; 0 where it says nothing of that.
-fn info(raw: &mut Connection, section: &str, name: &str) -> f64 {
+pub fn info(raw: &mut Connection, section: &str, name: &str) -> f64 {
     let said: String = redis::cmd("INFO").arg(section).query(raw).unwrap();
     let line = said.lines().find_map(|line| line.strip_prefix(name));
     line.map_or(0.0, |rest| rest.split(',').next().unwrap().trim().parse().unwrap())
 }
 
 fn drain() {
+    let mut celerys = POOLS.map(|_| Vec::new());
+    let mut ours_each = Vec::new();
+    for _ in 0..ROUNDS {
+        for (pool, costs) in POOLS.into_iter().zip(&mut celerys) {
+            costs.push(drain_once(THEIRS, |redis| theirs(redis, pool)));
+        }
+        ours_each.push(drain_once(OURS, ours));
+    }
     let mut best: f64 = 0.0;
-    for (pool, concurrency) in POOLS {
-        let redis = RedisServer::start();
-        queue(&redis, "math.add", THEIRS);
-        let _worker = theirs(&redis, (pool, concurrency));
-        let cost = drained(&redis, THEIRS);
+    for ((pool, concurrency), costs) in POOLS.into_iter().zip(&celerys) {
+        let cost = Cost::median(costs);
         tell(&format!("celery's messages, celery --pool={pool} --concurrency={concurrency}"), &cost);
         best = best.max(cost.per_second);
     }
-    let redis = RedisServer::start();
-    queue(&redis, "math.add", OURS);
-    let _worker = ours(&redis);
-    let cost = drained(&redis, OURS);
+    let cost = Cost::median(&ours_each);
     tell("celery's messages, umbel worker", &cost);
     println!("that is {:.0} times Celery's best pool", cost.per_second / best);
+}
+
+fn drain_once<W>(count: usize, start: impl Fn(&RedisServer) -> W) -> Cost {
+    let redis = RedisServer::start();
+    queue(&redis, "math.add", count);
+    let _worker = start(&redis);
+    drained(&redis, count)
+}
+
+impl Cost {
+    fn median(costs: &[Self]) -> Self {
+        let of = |part: fn(&Self) -> f64| median(costs.iter().map(part).collect());
+        Self {
+            per_second: of(|cost| cost.per_second),
+            redis_us: of(|cost| cost.redis_us),
+            bytes: of(|cost| cost.bytes),
+        }
+    }
 }
 
 fn tell(what: &str, Cost { per_second, redis_us, bytes }: &Cost) {
     println!("{what}: {per_second:.0} tasks/s; of redis {redis_us:.1} us and {bytes:.0} bytes a task");
 }
 
-fn latency() {
-    let times = |redis: &RedisServer| {
-        let sends = (WARM + SENDS).to_string();
-        let said = python("tests/bench/celery_client.py", &[&redis.url(), "latency", &sends]);
-        let times: Vec<f64> = serde_json::from_value(said[0].clone()).unwrap();
-        let times: Vec<Duration> = times[WARM..].iter().map(|time| Duration::from_secs_f64(*time)).collect();
-        (quantile(&times, 0.5), quantile(&times, 0.99))
-    };
-    let beside = RedisServer::start();
-    let worker = theirs(&beside, POOLS[0]);
-    let their = times(&beside);
-    drop(worker);
-    let mine = RedisServer::start();
-    let worker = ours(&mine);
-    let our = times(&mine);
-    drop(worker);
-    let alone = RedisServer::start();
-    let stopped = Arc::new(AtomicBool::new(false));
-    let answering = answer_at_once(&alone, stopped.clone());
-    let bare = times(&alone);
-    stopped.store(true, Ordering::Relaxed);
-    answering.join().unwrap();
-    let tell = |who, (p50, p99): (Duration, Duration)| {
-        let ratio = p50.as_secs_f64() / their.0.as_secs_f64();
-        println!("celery client, send to get, one at a time, {who}: p50 {p50:?}, p99 {p99:?}; ratio {ratio:.2}");
-    };
-    tell("celery worker", their);
-    tell("umbel worker", our);
-    tell("a loop that only answers 13", bare);
-}
-
-/// What a client waits for where nothing is done for it: it is answered as soon as Redis hands its message over.
-fn answer_at_once(redis: &RedisServer, stopped: Arc<AtomicBool>) -> JoinHandle<()> {
-    let mut raw = connect(redis);
-    std::thread::spawn(move || {
-        while !stopped.load(Ordering::Relaxed) {
-            let Some((_, envelope)) = raw.brpop::<_, Option<(String, String)>>("celery", 0.1).unwrap() else {
-                continue;
-            };
-            let read: serde_json::Value = serde_json::from_str(&envelope).unwrap();
-            let id = read["headers"]["id"].as_str().unwrap();
-            let meta = json!({ "status": "SUCCESS", "result": 13, "traceback": null, "children": [], "task_id": id });
-            let (key, meta) = (format!("celery-task-meta-{id}"), meta.to_string());
-            let _: () = redis::pipe().set_ex(&key, &meta, 86_400).publish(&key, &meta).query(&mut raw).unwrap();
-        }
-    })
-}
-
 fn scaling() {
-    let ideal = SLOTS as f64 / NAP.as_secs_f64();
-    for processes in [1, 2, 4] {
-        let redis = RedisServer::start();
-        queue(&redis, "it.nap", (ideal * processes as f64 * WORK.as_secs_f64()) as usize);
-        // All are there before the first task may start.
-        let pause: u64 = connect(&redis).sadd("umbel:paused", "celery").unwrap();
-        assert_eq!(pause, 1);
-        let _workers: Vec<House> = (0..processes).map(|_| ours(&redis)).collect();
-        let _: u64 = connect(&redis).srem("umbel:paused", "celery").unwrap();
-        let _: u64 = connect(&redis).publish("umbel:due", "").unwrap();
-        let cost = drained(&redis, (ideal * processes as f64 * WORK.as_secs_f64()) as usize);
+    const PROCESSES: [usize; 3] = [1, 2, 4];
+    let ideal = |processes: usize| SLOTS as f64 / NAP.as_secs_f64() * processes as f64;
+    let mut rates = PROCESSES.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (processes, rates) in PROCESSES.into_iter().zip(&mut rates) {
+            rates.push(scaled(processes, (ideal(processes) * WORK.as_secs_f64()) as usize));
+        }
+    }
+    for (processes, rates) in PROCESSES.into_iter().zip(rates) {
+        let rate = median(rates);
         println!(
-            "{processes} workers with {SLOTS} slots, tasks of {NAP:?}: {:.0} tasks/s, {:.0} % of the ideal",
-            cost.per_second,
-            100.0 * cost.per_second / (ideal * processes as f64)
+            "{processes} workers with {SLOTS} slots, tasks of {NAP:?}: {rate:.0} tasks/s, {:.0} % of the ideal",
+            100.0 * rate / ideal(processes)
         );
     }
+}
+
+/// Tasks per second.
+fn scaled(processes: usize, count: usize) -> f64 {
+    let redis = RedisServer::start();
+    queue(&redis, "it.nap", count);
+    // All are there before the first task may start.
+    let pause: u64 = connect(&redis).sadd("umbel:paused", "celery").unwrap();
+    assert_eq!(pause, 1);
+    let _workers: Vec<House> = (0..processes).map(|_| ours(&redis)).collect();
+    let _: u64 = connect(&redis).srem("umbel:paused", "celery").unwrap();
+    let _: u64 = connect(&redis).publish("umbel:due", "").unwrap();
+    drained(&redis, count).per_second
 }

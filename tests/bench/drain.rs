@@ -1,4 +1,6 @@
 //! How fast queued tasks are worked off, beside a loop that makes the same calls to the same store without scripts.
+//!
+//! Both run in this process; `celery` measures workers that are processes of their own.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -180,7 +182,7 @@ fn own_cpu() -> Duration {
 }
 
 /// The captured envelope of Celery's client, for a task of ours with an id of its own.
-fn celerys_envelope() -> String {
+pub fn celerys_envelope() -> String {
     static CAPTURED: LazyLock<(String, String)> = LazyLock::new(|| {
         let sample = include_str!("../celery/captured/pub-01-send_task.json");
         let sample: serde_json::Value = serde_json::from_str(sample).unwrap();

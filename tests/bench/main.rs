@@ -1,12 +1,15 @@
 //! Measures, and prints each figure beside the bare limit of the same machine in the same run.
 //!
 //! `cargo bench` runs all; `cargo bench -- drain` one of them: `script`, `drain`, `celery`, `door`, `idle`. Nothing here
-//! is asserted: a figure is read by a person. Every figure is the median of several rounds.
+//! is asserted: a figure is read by a person. Rates are medians of several rounds, in which what is compared takes
+//! turns, so that a machine that grows slower weighs on all; times are quantiles of many. Only the million tasks of
+//! `door` run once.
 
 mod celery;
 mod door;
 mod drain;
 mod idle;
+mod latency;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,6 @@ import sys
 import uuid
 
 from celery import Celery, group
-from celery.exceptions import TaskRevokedError, TimeoutError
 from celery.result import ResultSet
 
 url = sys.argv[1]
@@ -38,19 +37,19 @@ say(set=ResultSet([add.delay(n, 2) for n in range(3)]).join(timeout=60))
 
 done = add.apply_async((1, 1))
 done.get(timeout=60)
-say(state=done.state, ready=done.ready(), successful=done.successful(), failed=done.failed(), parent=done.parent)
+say(done_state=done.state, ready=done.ready(), successful=done.successful(), has_failed=done.failed(), parent=done.parent)
 
 began = datetime.datetime.now(utc)
 later = add.apply_async((3, 4), countdown=1)
 early = later.state
-say(countdown=later.get(timeout=60), early=early, waited=datetime.datetime.now(utc) - began >= datetime.timedelta(seconds=1))
+say(countdown=later.get(timeout=60), early=early, countdown_waited=datetime.datetime.now(utc) - began >= datetime.timedelta(seconds=1))
 eta = datetime.datetime.now(utc) + datetime.timedelta(seconds=1)
-say(eta=add.apply_async((5, 6), eta=eta).get(timeout=60), waited=datetime.datetime.now(utc) >= eta)
+say(eta=add.apply_async((5, 6), eta=eta).get(timeout=60), eta_waited=datetime.datetime.now(utc) >= eta)
 korea = datetime.timezone(datetime.timedelta(hours=9))
 say(elsewhere=add.apply_async((5, 7), eta=datetime.datetime.now(korea)).get(timeout=60))
 
 expired = add.apply_async((1, 1), expires=datetime.datetime.now(utc) - datetime.timedelta(seconds=1))
-say(expired=error_of(expired), state=expired.state)
+say(expired=error_of(expired), expired_state=expired.state)
 say(unexpired=add.apply_async((1, 1), expires=600).get(timeout=60))
 
 say(priorities=[add.apply_async((n, 0), priority=n).get(timeout=60) for n in (0, 1, 3, 5, 6, 9, 255)])
@@ -66,12 +65,12 @@ say(limited=error_of(app.send_task("it.endless", time_limit=0.2)))
 say(softly=app.send_task("it.soft", soft_time_limit=0.2, time_limit=30).get(timeout=60))
 
 failed = app.send_task("it.fail")
-say(failed=error_of(failed), state=failed.state, traceback="it.rhai:1" in failed.traceback)
+say(failed=error_of(failed), failed_state=failed.state, traceback="it.rhai:1" in failed.traceback)
 say(quietly=str(failed.get(propagate=False, timeout=60)))
 say(unknown=error_of(app.send_task("it.nothing")))
 say(wrong=error_of(app.send_task("math.add", args=[1])))
 retried = app.send_task("it.retried")
-say(retried=retried.get(timeout=60), state=retried.state)
+say(retried=retried.get(timeout=60), retried_state=retried.state)
 
 say(compressed=add.apply_async((2, 3), compression="zlib").get(timeout=60))
 say(stamped=app.send_task("math.add", args=[4, 5], stamped_headers=["tenant"], tenant="t1", shadow="sum").get(timeout=60))
@@ -81,10 +80,7 @@ say(echo=app.send_task("it.echo", args=[{"text": "안녕 \U0001f331", "list": [1
 
 waiting = app.send_task("it.waits", countdown=600)
 waiting.revoke()
-try:
-    waiting.get(timeout=0.1)
-except (TimeoutError, TaskRevokedError) as error:
-    say(revoked=type(error).__name__)
+say(revoked=error_of(waiting), revoked_state=waiting.state)
 
 forgotten = add.delay(1, 1)
 forgotten.get(timeout=60)

@@ -4,6 +4,7 @@ mod client;
 mod control;
 mod crash;
 mod follow_ups;
+mod kills;
 mod mixed;
 mod remote;
 #[path = "../support/mod.rs"]

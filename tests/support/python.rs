@@ -1,17 +1,24 @@
 //! Python programs, run by the environment that `tests/run` installs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
+/// Whether `tests/run` has installed it.
+pub fn is_installed() -> bool {
+    interpreter().exists()
+}
+
+fn interpreter() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
+}
+
 /// `script`, a path from the repository's root, to be run.
 pub fn program(script: &str, arguments: &[&str]) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".venv/bin/python");
-    assert!(python.exists(), "no Python environment here: `tests/run` installs it");
-    let mut command = Command::new(python);
-    command.arg(root.join(script)).args(arguments);
+    assert!(is_installed(), "no Python environment here: `tests/run` installs it");
+    let mut command = Command::new(interpreter());
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script)).args(arguments);
     command
 }
 

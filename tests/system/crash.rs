@@ -1,6 +1,7 @@
 //! What is left of the work when the program dies or is asked to stop.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -11,13 +12,15 @@ use crate::support::redis_server::RedisServer;
 const SCRIPT: &str = r#"
 task("once", #{ acks_late: false });
 fn once() { held(0) }
-fn held(n) { while kv::get("gate") != true { sleep(0.01); } n }
+fn held(n) { info("held begins"); while kv::get("gate") != true { sleep(0.01); } n }
 fn queued(n) { n }
 fn open() { kv::set("gate", true) }
 "#;
 
 const SLOTS: usize = 8;
 const QUEUED: usize = 1_000;
+/// How soon what a process held when it died runs on another one.
+const ELSEWHERE: Duration = Duration::from_secs(30);
 
 fn plan() -> Plan {
     Plan::new().script("it.rhai", SCRIPT).setting("UMBEL_SLOTS", &SLOTS.to_string())
@@ -74,6 +77,26 @@ fn kill_9_loses_nothing_on_redis() {
     let redis = RedisServer::start();
 
     kill_and_recover(plan().store(&redis.url()));
+}
+
+#[test]
+fn what_the_dead_held_runs_on_another_process_within_30_seconds() {
+    let redis = RedisServer::start();
+    // The first has room for the eight that run, the second for those and the task that opens the gate.
+    let plan = || plan().store(&redis.url()).setting("RUST_LOG", "umbel=debug");
+    let dies = plan().start();
+    let ids = fill(&dies);
+    let lives = plan().setting("UMBEL_SLOTS", "16").start();
+    let begun = |house: &House| house.log_lines().iter().filter(|line| line.contains("held begins")).count();
+    let before = begun(&dies);
+
+    dies.kill();
+    let killed = Instant::now();
+
+    eventually("they run elsewhere", || begun(&lives) == SLOTS);
+    assert!(killed.elapsed() < ELSEWHERE, "after {:?}", killed.elapsed());
+    assert_eq!(before, SLOTS);
+    all_end_well(&lives, &ids);
 }
 
 #[test]

@@ -18,8 +18,8 @@ async fn assert_away<T: std::fmt::Debug>(call: impl Future<Output = umbel::store
     let began = Instant::now();
     let answer = call.await;
     assert!(matches!(answer, Err(Error::Away { .. })), "{answer:?}");
-    // Far less than the patience of the caller, far more than a slow machine needs.
-    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    // It waits for an answer for 900 ms. A connection that only repairs itself hangs for several times that.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 async fn assert_all_away(stores: &Stores) {

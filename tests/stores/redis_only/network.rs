@@ -96,3 +96,39 @@ async fn what_was_settled_without_an_answer_keeps_its_first_value() {
     assert_eq!(again, Settled::LeaseLost);
     assert_eq!(load(&stores, "m1").await.result.unwrap().get(), "5");
 }
+
+// Else small requests would wait for the acknowledgement of those before them, for 40 ms and more.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_sent_waits_for_more() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let stores = reach(&proxy.url()).await;
+    // The shared connection, the one for notices, and those of the four lists.
+    let waiting = tokio::spawn({
+        let stores = stores.clone();
+        async move { claim_one(&stores).await }
+    });
+    let mut raw = raw(&server);
+    eventually(|| blocked(&mut raw) == 4).await;
+
+    let of_store = sockets_to(proxy.port());
+
+    assert!(of_store.len() >= 6, "{of_store:?}");
+    assert!(of_store.iter().all(|at_once| *at_once), "{of_store:?}");
+    waiting.abort();
+}
+
+// Of each connection of this process to that port, whether it sends at once.
+#[cfg(target_os = "linux")]
+fn sockets_to(port: u16) -> Vec<bool> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = open.filter_map(|entry| entry.unwrap().file_name().to_str().unwrap().parse::<i32>().ok());
+    let sockets = numbers.filter_map(|number| {
+        // SAFETY: it is only asked what it is, and an answer that it is none any more is one, too.
+        let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+        let peer = std::net::SocketAddr::try_from(rustix::net::getpeername(socket).ok()??).ok()?;
+        (peer.port() == port).then(|| rustix::net::sockopt::tcp_nodelay(socket).ok()).flatten()
+    });
+    sockets.collect()
+}
