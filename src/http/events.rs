@@ -167,7 +167,9 @@ pub(super) async fn socket(State(door): Shared, Part(id): Part, request: Request
         .await
         .map_err(|why| Problem::SocketsOnly { path: parts.uri.path().to_owned(), reason: why.body_text() })?;
     let follower = Follower::begin(&door, &id, query.get("after").map(String::as_str)).await?;
-    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).max_message_size(MAX_HEARD);
+    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER);
+    // A message is measured once it is there: without a bound of its own, a frame fills up before that.
+    let upgrade = upgrade.max_message_size(MAX_HEARD).max_frame_size(MAX_HEARD);
     Ok(upgrade.on_upgrade(|socket| tell(follower, socket)))
 }
 
