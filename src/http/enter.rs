@@ -22,10 +22,11 @@ pub(super) async fn enter(State(door): Shared, mut request: Request, next: Next)
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let is_api = request.uri().path().starts_with("/api");
-    let mut response = match admit(&door, &mut request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    let answered = match admit(&door, &mut request) {
+        Ok(()) => door.answers.hold(next.run(request).await),
+        Err(problem) => Err(problem),
     };
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_api {

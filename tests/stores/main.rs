@@ -120,6 +120,7 @@ macro_rules! hold_every_promise {
             }
             search {
                 pages_follow_one_another_to_the_end
+                a_page_of_much_is_short_and_leads_on
                 a_page_follows_its_cursor_though_new_runs_come_in
                 every_state_is_paged
                 a_star_finds_names_that_begin_so

@@ -50,6 +50,20 @@ async fn run_many(stores: &Stores, numbers: std::ops::Range<u32>) {
     }
 }
 
+pub async fn a_page_of_much_is_short_and_leads_on<P: Place>() {
+    let place: P = open().await;
+    let large = |name: &str| NewMessage { args: Some(to_json(&["x".repeat(4_000)])), ..draft(name) }.build();
+    let sent = names(0..600);
+    push(place.stores(), sent.iter().map(|name| large(name)).collect()).await;
+
+    let (first, next) = page(place.stores(), &any(1_000), None).await;
+
+    assert!(next.is_some() && (200..300).contains(&first.len()), "{} runs show 4,000 bytes each", first.len());
+    let listed = [first, rest(place.stores(), &any(1_000), next).await].concat();
+    assert_eq!(listed.iter().collect::<BTreeSet<_>>(), sent.iter().collect());
+    assert_eq!(listed.len(), sent.len());
+}
+
 pub async fn pages_follow_one_another_to_the_end<P: Place>() {
     let place: P = open().await;
     run_many(place.stores(), 0..10).await;
