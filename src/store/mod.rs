@@ -456,7 +456,7 @@ pub trait Queue: Send + Sync {
     /// Up to `most` of them, newest first. A store that only umbel writes to has none.
     async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
 
-    /// The store answers.
+    /// The store answers, and can be written as far as it knows.
     async fn ping(&self) -> Result<()>;
 }
 

@@ -147,6 +147,17 @@ impl Desk {
         error
     }
 
+    /// Succeeds when the store can be written, as far as is known: while it could not be, it is tried again, with a
+    /// value that has gone already.
+    pub fn ping(&self) -> Outcome<()> {
+        if self.outage.lasts() {
+            let attempt = "INSERT INTO kv VALUES ('ping', hex(randomblob(32768)), 0) \
+                ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            self.execute(attempt, ())?;
+        }
+        Ok(())
+    }
+
     /// Runs `steps` so that all of them count or none. Only for commands that can fail half-way: it costs.
     pub fn atomically<T>(&mut self, steps: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         self.execute("SAVEPOINT command", ())?;

@@ -140,3 +140,22 @@ async fn a_full_disk_is_told_once_and_so_is_its_end() {
     assert!(lines[0].contains("ERROR") && lines[0].contains("the store in memory cannot grow"), "{said}");
     assert!(lines[1].contains("INFO") && lines[1].contains("the store in memory can be used again"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_a_full_store_is_told_until_there_is_room() {
+    let (embedded, stores) = start(Settings::default());
+    stores.queue.ping().await.unwrap();
+    limit_pages(&embedded, 1).await;
+    let mut large = message("m1");
+    large.body = vec![b' '; 1 << 20].into();
+    assert!(matches!(stores.queue.push(vec![large], None).await, Err(Error::Full { .. })));
+
+    let asked = [stores.queue.ping().await, stores.queue.ping().await];
+    limit_pages(&embedded, 1_000_000).await;
+
+    assert!(asked.iter().all(|answer| matches!(answer, Err(Error::Full { .. }))), "{asked:?}");
+    stores.queue.ping().await.unwrap();
+    stores.queue.keep_alive().await.unwrap();
+    let left = |desk: &mut Desk| Ok(desk.db.query_row("SELECT count(*) FROM kv", (), |row| row.get::<_, u32>(0))?);
+    assert_eq!(embedded.writer.write(left).await.unwrap(), 0);
+}
