@@ -27,7 +27,7 @@ const CLOCK_SET_BACK: chrono::Duration = chrono::Duration::minutes(1);
 impl History for Embedded {
     async fn search(&self, filter: &Filter) -> Result<Page> {
         let (claims, depths, filter) = (self.claims.clone(), self.depths.clone(), filter.clone());
-        self.readers.read(move |db| search(db, &claims, &depths, &filter)).await
+        self.readers.search(move |db| search(db, &claims, &depths, &filter)).await
     }
 }
 
