@@ -122,6 +122,7 @@ macro_rules! hold_every_promise {
                 pages_follow_one_another_to_the_end
                 a_page_of_much_is_short_and_leads_on
                 a_page_follows_its_cursor_though_new_runs_come_in
+                a_page_follows_its_cursor_though_new_names_come_in
                 every_state_is_paged
                 a_star_finds_names_that_begin_so
                 runs_are_found_by_queue

@@ -64,6 +64,25 @@ pub async fn a_page_of_much_is_short_and_leads_on<P: Place>() {
     assert_eq!(listed.len(), sent.len());
 }
 
+pub async fn a_page_follows_its_cursor_though_new_names_come_in<P: Place>() {
+    let place: P = open().await;
+    let named = |number: u32| NewMessage { task: format!("n.task{number}"), ..draft(&format!("m{number}")) }.build();
+    push(place.stores(), (0..150).map(named).collect()).await;
+    let filters = [None, Some(State::Queued)].map(|state| Filter { name: Some("n.*".into()), state, ..any(20) });
+    let mut cursors = Vec::new();
+    for filter in &filters {
+        let (first, next) = page(place.stores(), filter, None).await;
+        assert_eq!(first, names((130..150).rev()));
+        cursors.push(next);
+    }
+
+    push(place.stores(), (150..400).map(named).collect()).await;
+
+    for (filter, next) in filters.iter().zip(cursors) {
+        assert_eq!(rest(place.stores(), filter, next).await, names((0..130).rev()), "{filter:?}");
+    }
+}
+
 pub async fn pages_follow_one_another_to_the_end<P: Place>() {
     let place: P = open().await;
     run_many(place.stores(), 0..10).await;
