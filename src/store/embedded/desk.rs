@@ -1,11 +1,12 @@
 //! What the writer thread works with: its connection, what is ready, and what is to happen after the commit.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ffi, params};
 use tokio::sync::broadcast;
 
 use super::claims::{Claims, Mark};
@@ -68,6 +69,8 @@ pub struct Desk {
     before: Tally,
     /// How many rows had changed by then.
     written: u64,
+    /// Why SQLite has ended this transaction by itself, once it did.
+    lost: Cell<Option<ffi::Error>>,
 }
 
 impl Desk {
@@ -104,6 +107,7 @@ impl Desk {
             outage: Outage::default(),
             before: Tally::default(),
             written: 0,
+            lost: Cell::new(None),
         };
         match desk.look_around() {
             Ok(()) => Ok(desk),
@@ -133,6 +137,12 @@ impl Desk {
     }
 
     pub fn explain(&self, fault: Fault) -> Error {
+        if let Fault::Sql(rusqlite::Error::SqliteFailure(why, _)) = &fault
+            && self.db.is_autocommit()
+            && self.lost.get().is_none()
+        {
+            self.lost.set(Some(*why));
+        }
         self.told(self.file.explain(fault))
     }
 
@@ -183,16 +193,18 @@ impl Desk {
     pub fn begin(&mut self) -> rusqlite::Result<()> {
         self.before = self.tally;
         self.written = self.db.total_changes();
+        self.lost.set(None);
         self.execute("BEGIN IMMEDIATE", ()).map(drop)
     }
 
-    /// An error when SQLite has ended the transaction by itself, as it does when the disk is full.
+    /// An error, that of the command which met it, when SQLite has ended the transaction by itself, as it does when the
+    /// disk is full or broken.
     pub fn is_lost(&self) -> rusqlite::Result<()> {
         if !self.db.is_autocommit() {
             return Ok(());
         }
-        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-        Err(rusqlite::Error::SqliteFailure(full, Some("the transaction was rolled back".to_owned())))
+        let why = self.lost.get().unwrap_or(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK));
+        Err(rusqlite::Error::SqliteFailure(why, Some("the transaction was rolled back".to_owned())))
     }
 
     /// Commits, then does what had to wait for it.

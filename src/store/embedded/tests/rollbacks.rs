@@ -159,3 +159,40 @@ async fn who_asks_a_full_store_is_told_until_there_is_room() {
     let left = |desk: &mut Desk| Ok(desk.db.query_row("SELECT count(*) FROM kv", (), |row| row.get::<_, u32>(0))?);
     assert_eq!(embedded.writer.write(left).await.unwrap(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_a_transaction_is_told_to_all_that_were_in_it() {
+    let (embedded, _stores) = start(Settings::default());
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let broken = |desk: &mut Desk| -> Outcome<()> {
+        // What SQLite does when a disk fails.
+        desk.db.execute_batch("ROLLBACK")?;
+        let why = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_WRITE);
+        Err(rusqlite::Error::SqliteFailure(why, None).into())
+    };
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let standing = {
+        let begun = begun.clone();
+        move |_: &mut Desk| {
+            begun.notify_one();
+            Ok(gate.recv().unwrap_or_default())
+        }
+    };
+    let together = async {
+        // While the writer stands, others gather.
+        begun.notified().await;
+        let first = embedded.writer.write(|desk| Ok(desk.execute("INSERT INTO kv VALUES ('a', '1', NULL)", ())?));
+        let last = embedded.writer.write(|desk| Ok(desk.execute("INSERT INTO kv VALUES ('b', '1', NULL)", ())?));
+        let opened = async { open.send(()).unwrap() };
+        tokio::join!(biased; first, embedded.writer.write(broken), last, opened)
+    };
+
+    let (_, (first, broken, last, ())) = tokio::join!(embedded.writer.write(standing), together);
+
+    for answer in [first.map(drop), broken, last.map(drop)] {
+        assert!(
+            matches!(&answer, Err(Error::Away { reason }) if reason.contains("cannot be read or written")),
+            "{answer:?}"
+        );
+    }
+}
