@@ -196,3 +196,18 @@ async fn what_ended_a_transaction_is_told_to_all_that_were_in_it() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_row_that_is_no_message_holds_nothing_up() {
+    let (embedded, stores) = start(Settings::default());
+    let later = |id: &str| NewMessage { eta: Some(Utc::now() + Duration::from_secs(3_600)), ..draft(id) }.build();
+    stores.queue.push(vec![later("broken"), later("whole")], None).await.unwrap();
+    execute(&embedded, "UPDATE task SET due_at = 1; UPDATE task SET queue = '' WHERE id = 'broken'").await;
+    embedded.writer.write(|desk| Ok(desk.find_next_due()?)).await.unwrap();
+
+    let claimed = stores.queue.claim(&Queues::Every, 2, PATIENCE).await.unwrap();
+
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].message.id.as_str(), "whole");
+    stores.queue.push(vec![message("next")], None).await.unwrap();
+}
