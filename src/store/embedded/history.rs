@@ -18,7 +18,7 @@ use crate::task::{Run, Timestamp};
 
 /// The most rows that one page looks at.
 const LOOKS: usize = 4_000;
-/// The most bytes of arguments and results that one page looks through.
+/// The most bytes of arguments, results and errors that one page looks through.
 const BYTES: usize = 16 << 20;
 /// Rows are stored in the order of their times, except where the clock was set back by less than this.
 const CLOCK_SET_BACK: chrono::Duration = chrono::Duration::minutes(1);
@@ -101,6 +101,7 @@ fn look(
     let mut run = rows::run(row)?;
     claims.show(&mut run);
     *bytes += [&run.args, &run.kwargs, &run.result].into_iter().flatten().map(|json| json.get().len()).sum::<usize>();
+    *bytes += run.error.iter().map(|why| why.exc_message.len() + why.traceback.as_deref().map_or(0, str::len)).sum::<usize>();
     Ok(if filter.fits(&run) { Look::Fits(Box::new(run)) } else { Look::DoesNot })
 }
 
