@@ -106,3 +106,17 @@ async fn a_task_that_is_gone_is_not_run_again() {
 
     assert_problem(&gone, 404, "unknown-task");
 }
+
+#[tokio::test]
+async fn queues_that_nobody_knows_are_not_paused_without_end() {
+    let house = House::open().await;
+    let pause = async |name: &str| house.post(&format!("/api/queues/{name}/pause"), json!({})).await;
+    for number in 0..1_000 {
+        assert_eq!(pause(&format!("q{number}")).await.status, 200);
+    }
+
+    let (one_more, known, again) = (pause("one-more").await, pause("io").await, pause("q7").await);
+
+    assert_problem(&one_more, 422, "bad-field");
+    assert_eq!((one_more.json["parameter"].as_str(), known.status, again.status), (Some("name"), 200, 200));
+}
