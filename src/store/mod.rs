@@ -333,8 +333,9 @@ pub enum Revoked {
     WhileRunning,
     /// It had ended before, in this state.
     TooLate(State),
-    /// The store knows no such task. The revocation is remembered, because a foreign sender may have sent it. For one
-    /// that another process claims in the same moment see [`Queue::claim`].
+    /// The store knows no such task. Where others send too, the revocation is remembered, because one of them may have
+    /// sent it; for one that another process claims in the same moment see [`Queue::claim`]. In an exclusive store it
+    /// has no effect.
     Unknown,
 }
 

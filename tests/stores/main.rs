@@ -88,7 +88,7 @@ macro_rules! hold_every_promise {
                 a_task_revoked_while_it_runs_is_not_put_back
                 a_task_revoked_while_it_runs_does_not_come_back_after_death
                 an_ended_task_is_revoked_too_late
-                the_revocation_of_an_unknown_task_is_remembered
+                the_revocation_of_an_unknown_task_holds_where_others_send_too
             }
             results {
                 an_unknown_task_has_no_run

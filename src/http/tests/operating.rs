@@ -120,3 +120,15 @@ async fn queues_that_nobody_knows_are_not_paused_without_end() {
     assert_problem(&one_more, 422, "bad-field");
     assert_eq!((one_more.json["parameter"].as_str(), known.status, again.status), (Some("name"), 200, 200));
 }
+
+#[tokio::test]
+async fn the_revocation_of_an_unknown_task_does_nothing_to_one_that_is_sent_later() {
+    let house = House::open().await;
+
+    let revoked = house.post("/api/tasks/mine/revoke", json!({})).await;
+    let sent = house.post("/api/tasks/math.greet", json!({ "id": "mine" })).await;
+
+    assert_problem(&revoked, 404, "unknown-run");
+    assert_eq!((sent.status, &sent.json["state"]), (202, &json!("QUEUED")));
+    assert_eq!(house.get("/api/tasks/mine").await.json["state"], "QUEUED");
+}

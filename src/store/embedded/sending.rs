@@ -2,19 +2,16 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::OptionalExtension;
-
 use super::desk::Desk;
 use super::file::{Fault, Outcome};
 use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, micros};
-use super::settling::revoked_error;
 use crate::store::{Error, Pushed, Tick};
 use crate::task::{Message, State, Timestamp};
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let marks = (1..=MESSAGE_COLUMNS + 7).map(|number| format!("?{number}")).collect::<Vec<_>>().join(", ");
+    let marks = (1..=MESSAGE_COLUMNS + 5).map(|number| format!("?{number}")).collect::<Vec<_>>().join(", ");
     format!(
-        "INSERT INTO task ({MESSAGE}, state, step, turn, due_at, queued_at, finished_at, error) VALUES ({marks}) \
+        "INSERT INTO task ({MESSAGE}, state, step, turn, due_at, queued_at) VALUES ({marks}) \
          ON CONFLICT (id) DO NOTHING"
     )
 });
@@ -52,11 +49,7 @@ impl Desk {
     }
 
     fn insert(&mut self, message: &Message, now: Timestamp) -> Outcome<()> {
-        let revoked = self.was_revoked(message)?;
-        let place =
-            if revoked { Place { state: State::Revoked, turn: 0, due_at: None } } else { self.place(message, now) };
-        let finished_at = revoked.then(|| micros(now));
-        let error = revoked.then(|| rows::json(&revoked_error("revoked")));
+        let place = self.place(message, now);
         let inserted = {
             let mut insert = self.db.prepare_cached(&INSERT)?;
             rows::bind_message(&mut insert, message)?;
@@ -65,15 +58,12 @@ impl Desk {
             insert.raw_bind_parameter(MESSAGE_COLUMNS + 3, place.turn)?;
             insert.raw_bind_parameter(MESSAGE_COLUMNS + 4, place.due_at)?;
             insert.raw_bind_parameter(MESSAGE_COLUMNS + 5, micros(now))?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 6, finished_at)?;
-            insert.raw_bind_parameter(MESSAGE_COLUMNS + 7, error)?;
             insert.raw_execute()?
         };
         if inserted == 0 {
             return Err(Error::DuplicateId { id: message.id.clone() }.into());
         }
         match place.state {
-            State::Revoked => self.has_ended(&message.id),
             State::Queued => self.moved(&message.queue, 1, 0),
             _ => self.moved(&message.queue, 0, 1),
         }
@@ -92,14 +82,5 @@ impl Desk {
                 Place { state: State::Queued, turn, due_at: None }
             }
         }
-    }
-
-    fn was_revoked(&mut self, message: &Message) -> rusqlite::Result<bool> {
-        if self.tally.revocations == 0 {
-            return Ok(false);
-        }
-        let sql = "SELECT 1 FROM revocation WHERE id = ?1";
-        let known = self.db.prepare_cached(sql)?.query_row([message.id.as_str()], |_| Ok(())).optional()?;
-        Ok(known.is_some())
     }
 }
