@@ -111,7 +111,8 @@ async fn turn(door: &Door, name: &str, paused: bool) -> Result<Json<Shown>, Prob
     let known = known(door).await?;
     let is_new = paused && !door.client.routes_to(&name) && !known.contains_key(&name);
     if is_new && known.values().filter(|facts| facts.paused).count() >= MOST_STRANGE {
-        let reason = format!("is that of no task or message, and {MOST_STRANGE} queues are paused; resume some of them");
+        let reason =
+            format!("is that of no task or message, and {MOST_STRANGE} queues are paused; resume some of them");
         return Err(body::bad("name", &reason));
     }
     queue.pause(&name, paused).await?;

@@ -31,8 +31,8 @@ use crate::task::{Failure, Json, LogLine, Message, Progress, QueueName, Run, Sta
 pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use redis::check as check_redis;
-pub use search::{Filter, LIGHT, Page};
 use search::Weight;
+pub use search::{Filter, LIGHT, Page};
 pub use secret::Secret;
 pub use space::Space;
 pub use url::{check_url, is_shared, without_password};

@@ -25,7 +25,7 @@ pub struct Filter {
 /// Some of the runs that match.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Newest first, without their logs; a store may also leave out their children.
+    /// Newest first, without their logs and children.
     pub runs: Vec<Run>,
     /// Where to go on; `None` when there are no more. A page may be empty and not the last: a search looks at a
     /// bounded number of runs at a time, and what a page shows is bounded too.

@@ -130,7 +130,7 @@ macro_rules! hold_every_promise {
                 runs_are_found_by_text
                 all_that_is_asked_for_must_hold
                 a_cursor_that_is_none_is_refused
-                a_listed_run_is_whole_but_for_its_log
+                a_listed_run_is_whole_but_for_its_log_and_children
                 a_running_task_is_listed_as_started
             }
             pausing {

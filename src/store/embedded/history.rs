@@ -101,7 +101,8 @@ fn look(
     let mut run = rows::run(row)?;
     claims.show(&mut run);
     *bytes += [&run.args, &run.kwargs, &run.result].into_iter().flatten().map(|json| json.get().len()).sum::<usize>();
-    *bytes += run.error.iter().map(|why| why.exc_message.len() + why.traceback.as_deref().map_or(0, str::len)).sum::<usize>();
+    *bytes +=
+        run.error.iter().map(|why| why.exc_message.len() + why.traceback.as_deref().map_or(0, str::len)).sum::<usize>();
     Ok(if filter.fits(&run) { Look::Fits(Box::new(run)) } else { Look::DoesNot })
 }
 

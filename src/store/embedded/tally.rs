@@ -17,9 +17,6 @@ impl Tally {
     /// Looks once at a file that was just opened; results that are too old are looked for from the beginning.
     pub fn count(db: &Connection) -> rusqlite::Result<Self> {
         let ended = "SELECT count(*) FROM task WHERE finished_at IS NOT NULL";
-        Ok(Self {
-            ended: db.query_row(ended, [], |row| row.get(0))?,
-            ..Self::default()
-        })
+        Ok(Self { ended: db.query_row(ended, [], |row| row.get(0))?, ..Self::default() })
     }
 }

@@ -125,7 +125,7 @@ impl Redis {
             let (fields, meta): Found = redis::from_redis_value(redis::Value::Array(pair.to_vec()))
                 .map_err(|error| anyhow::anyhow!("the record of a run is not a hash: {error}"))?;
             let run = Record::of_listed(fields).and_then(|record| record.run(&position.id, meta.as_deref()));
-            runs.extend(run.map(|run| (position, run)));
+            runs.extend(run.map(|run| (position, Run { children: Vec::new(), ..run })));
         }
         Ok(runs)
     }
