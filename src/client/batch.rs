@@ -1,5 +1,7 @@
 //! Tasks that are checked one by one, as they become known, and stored in one step.
 
+use std::collections::HashSet;
+
 use super::{Client, Request, SubmitError, Submitted, accepted};
 use crate::store;
 use crate::task::{Message, TaskId};
@@ -8,20 +10,29 @@ use crate::task::{Message, TaskId};
 pub struct Batch {
     pub(super) client: Client,
     pub(super) messages: Vec<Message>,
+    ids: HashSet<TaskId>,
 }
 
 impl Client {
     /// An empty batch.
     pub fn batch(&self) -> Batch {
-        Batch { client: self.clone(), messages: Vec::new() }
+        Batch { client: self.clone(), messages: Vec::new(), ids: HashSet::new() }
     }
 }
 
 impl Batch {
     /// Checks one task more.
+    ///
+    /// # Errors
+    /// Also when an earlier one has its id.
     pub fn add(&mut self, request: Request) -> Result<(), SubmitError> {
         let catalog = self.client.catalogs.current();
-        self.messages.push(self.client.prepare(&catalog, request)?);
+        let message = self.client.prepare(&catalog, request)?;
+        if !self.ids.insert(message.id.clone()) {
+            let reason = format!("is given twice in this batch: an earlier task has `{}` too", message.id);
+            return Err(SubmitError::BadField { field: "id", reason });
+        }
+        self.messages.push(message);
         Ok(())
     }
 

@@ -22,10 +22,11 @@ pub(super) async fn enter(State(door): Shared, mut request: Request, next: Next)
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let is_api = request.uri().path().starts_with("/api");
-    let mut response = match admit(&door, &mut request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    let answered = match admit(&door, &mut request) {
+        Ok(()) => door.answers.hold(next.run(request).await),
+        Err(problem) => Err(problem),
     };
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_api {
@@ -36,7 +37,10 @@ pub(super) async fn enter(State(door): Shared, mut request: Request, next: Next)
 }
 
 fn admit(door: &Arc<Door>, request: &mut Request) -> Result<(), Problem> {
-    guard::check(request.uri(), request.headers(), &door.hosts)?;
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let needed = access::needed(request.method(), route);
+    // A platform asks by address, whatever our names are; what it is told is no secret.
+    guard::check(request.uri(), request.headers(), &door.hosts, needed == Access::Open)?;
     check_form(request.uri(), request.headers())?;
     // Also where nobody asks for one: a page that shows its token is to work there as well, and a consumer's script
     // is never to see it.
@@ -44,8 +48,7 @@ fn admit(door: &Arc<Door>, request: &mut Request) -> Result<(), Problem> {
     if door.tokens.is_open() {
         return Ok(());
     }
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let scopes = match access::needed(request.method(), route) {
+    let scopes = match needed {
         Access::Open => return Ok(()),
         Access::Token(scopes) => scopes,
         Access::Nobody => return Err(Problem::UnknownPath { path: request.uri().path().to_owned() }),

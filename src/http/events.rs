@@ -111,6 +111,15 @@ impl Follower {
             self.learn(run);
         }
     }
+
+    /// How the last frame says why there is nothing more to tell.
+    fn farewell(&self) -> (u16, &'static str) {
+        match (self.is_over(), self.door.close.is_cancelled()) {
+            (true, _) => (1000, "the task has ended"),
+            (false, true) => (1001, "umbel stops"),
+            (false, false) => (1011, "the store is away, or the task was forgotten"),
+        }
+    }
 }
 
 #[utoipa::path(
@@ -167,33 +176,34 @@ pub(super) async fn socket(State(door): Shared, Part(id): Part, request: Request
         .await
         .map_err(|why| Problem::SocketsOnly { path: parts.uri.path().to_owned(), reason: why.body_text() })?;
     let follower = Follower::begin(&door, &id, query.get("after").map(String::as_str)).await?;
-    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).max_message_size(MAX_HEARD);
+    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER);
+    // A message is measured once it is there: without a bound of its own, a frame fills up before that.
+    let upgrade = upgrade.max_message_size(MAX_HEARD).max_frame_size(MAX_HEARD);
     Ok(upgrade.on_upgrade(|socket| tell(follower, socket)))
 }
 
 async fn tell(mut follower: Follower, mut socket: WebSocket) {
     let mut alive = interval_at(Instant::now() + ALIVE, ALIVE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let frame = tokio::select! {
-            event = follower.next() => match event {
-                Some(event) => Message::Text(crate::task::to_json(&event).get().into()),
-                None => break,
+    let (code, reason) = loop {
+        let (frame, _place) = tokio::select! {
+            event = follower.next() => {
+                let Some(event) = event else { break follower.farewell() };
+                let text = crate::task::to_json(&event);
+                let Ok(place) = follower.door.answers.place(text.get().len()) else {
+                    break (1013, "too many answers wait to be read; come back with `after`");
+                };
+                (Message::Text(text.get().into()), place)
             },
             heard = socket.recv() => match heard {
                 None | Some(Err(_) | Ok(Message::Close(_))) => return,
                 Some(Ok(_)) => continue,
             },
-            _ = alive.tick() => Message::Ping(Default::default()),
+            _ = alive.tick() => (Message::Ping(Default::default()), None),
         };
         if !matches!(timeout(READ_WITHIN, socket.send(frame)).await, Ok(Ok(()))) {
             return;
         }
-    }
-    let (code, reason) = match (follower.is_over(), follower.door.close.is_cancelled()) {
-        (true, _) => (1000, "the task has ended"),
-        (false, true) => (1001, "umbel stops"),
-        (false, false) => (1011, "the store is away, or the task was forgotten"),
     };
     let last = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
     let parting = async {

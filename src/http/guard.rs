@@ -21,11 +21,11 @@ const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses what a page of another site sent, or what is for a host that is not answered. `hosts` are names that are
-/// answered besides those of this machine, in lower case.
-pub(super) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), Problem> {
+/// answered besides those of this machine, in lower case; with `any_host` every one is, though not to every page.
+pub(super) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String], any_host: bool) -> Result<(), Problem> {
     // A browser tells its user nothing of why a WebSocket was refused.
     static TOLD: Seldom = Seldom::new();
-    admit(uri, headers, hosts).map_err(|reason| {
+    admit(uri, headers, hosts, any_host).map_err(|reason| {
         if TOLD.may() {
             warn!("a request was refused: {reason}");
         }
@@ -33,7 +33,7 @@ pub(super) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<
     })
 }
 
-fn admit(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), String> {
+fn admit(uri: &Uri, headers: &HeaderMap, hosts: &[String], any_host: bool) -> Result<(), String> {
     let is_ours = |name: &str| LOCAL.contains(&name) || hosts.iter().any(|host| host == name);
     let host = match (uri.authority(), only(headers, HOST)?) {
         (Some(authority), _) => authority.as_str(),
@@ -41,7 +41,7 @@ fn admit(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), String>
         (None, None) => return Err("the request has no `Host`".to_owned()),
     };
     let name = name(host).ok_or_else(|| format!("`{host}` is not a host"))?;
-    if !is_ours(&name) {
+    if !any_host && !is_ours(&name) {
         return Err(format!("the host `{name}` is not answered here; the setting `hosts` lists those that are"));
     }
     // A page says more by its origin than by `Sec-Fetch-Site`, for which another port is another site or origin.
@@ -96,7 +96,7 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        admit(&Uri::from_static("/api/tasks"), &map, &["umbel.example".to_owned()]).is_ok()
+        admit(&Uri::from_static("/api/tasks"), &map, &["umbel.example".to_owned()], false).is_ok()
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         assert!(!admitted(&[]));
         let absolute = Uri::from_static("http://evil.example/api/tasks");
         let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost"))]);
-        assert!(admit(&absolute, &headers, &[]).is_err());
+        assert!(admit(&absolute, &headers, &[], false).is_err());
     }
 
     #[test]

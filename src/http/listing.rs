@@ -10,7 +10,7 @@ use chrono::Utc;
 use serde::Serialize;
 
 use super::{Problem, Shared, body};
-use crate::store::Filter;
+use crate::store::{Filter, LIGHT};
 use crate::task::{
     Failure, Json as Text, Progress, QueueName, Run, State as RunState, TaskId, Timestamp, parse_duration, read_time,
 };
@@ -18,8 +18,9 @@ use crate::task::{
 /// How many runs are listed unless the query says otherwise, and at most.
 const LISTED: (usize, usize) = (50, 1000);
 
-/// The largest value that is shown, in bytes of JSON.
-const LIGHT: usize = 4 << 10;
+/// How many pages are looked for at a time: what was looked at for one is in memory until it is written. More of them
+/// wait.
+pub(super) const SEARCHES: usize = 8;
 
 /// The longest text that is searched for, in bytes.
 const MAX_SOUGHT: usize = 256;
@@ -52,7 +53,9 @@ pub(super) struct Listing {
     ),
 )]
 pub(super) async fn list(State(door): Shared, uri: Uri) -> Result<Json<Listing>, Problem> {
-    let page = door.client.search(&filter(&uri, Utc::now())?).await?;
+    let filter = filter(&uri, Utc::now())?;
+    let _turn = door.searches.acquire().await.expect("the semaphore is never closed");
+    let page = door.client.search(&filter).await?;
     Ok(Json(Listing { tasks: page.runs.into_iter().map(Listed::from).collect(), next: page.next }))
 }
 

@@ -121,9 +121,13 @@ pub(super) async fn show(State(door): Shared) -> ([(HeaderName, &'static str); 1
     let (loads, broken) = (*catalogs.changes().borrow(), catalogs.current().broken.len());
     page.counter("umbel_catalog_loads_total", "How often scripts were loaded anew", loads as f64);
     page.gauge("umbel_scripts_broken", "Files that do not compile", [(vec![], broken as f64)]);
-    let told = tokio::time::timeout(PATIENCE, tell_queues(&mut page, door.client.stores().queue.as_ref())).await;
-    let up = f64::from(matches!(told, Ok(Ok(()))));
-    page.gauge("umbel_store_up", "Whether the store answers", [(vec![], up)]);
+    let queue = door.client.stores().queue.as_ref();
+    let asked = async {
+        tell_queues(&mut page, queue).await?;
+        queue.ping().await
+    };
+    let up = f64::from(matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(()))));
+    page.gauge("umbel_store_up", "Whether the store answers and can be written", [(vec![], up)]);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0)
 }
 

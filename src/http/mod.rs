@@ -11,6 +11,7 @@
 //! Connections are bounded in number and in what a client may keep waiting (`server`, `line`).
 
 mod access;
+mod answers;
 mod body;
 mod catalog;
 mod cutter;
@@ -54,6 +55,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use answers::Answers;
 pub use metrics::Metrics;
 use parts::Room;
 pub use problem::Problem;
@@ -97,6 +99,9 @@ struct Door {
     /// Whoever waits for a run is answered when this is cancelled.
     close: CancellationToken,
     room: Room,
+    answers: Answers,
+    /// Turns to search the history.
+    searches: Semaphore,
     /// Places for those who follow runs.
     followers: Arc<Semaphore>,
 }
@@ -118,9 +123,20 @@ pub async fn serve(listener: TcpListener, state: AppState, close: CancellationTo
 
 fn router(state: AppState, close: CancellationToken) -> Router {
     let AppState { client, hub, hosts, board, tokens, local_token, metrics, stopping } = state;
-    let (room, followers) = (Room::new(), Arc::new(Semaphore::new(events::FOLLOWERS)));
-    let tokens = Tokens::new(&tokens, local_token.as_deref());
-    let door = Arc::new(Door { client, hub, hosts, board, tokens, metrics, stopping, close, room, followers });
+    let door = Arc::new(Door {
+        client,
+        hub,
+        hosts,
+        board,
+        tokens: Tokens::new(&tokens, local_token.as_deref()),
+        metrics,
+        stopping,
+        close,
+        room: Room::new(),
+        answers: Answers::new(),
+        searches: Semaphore::new(listing::SEARCHES),
+        followers: Arc::new(Semaphore::new(events::FOLLOWERS)),
+    });
     Router::new()
         .route("/", get(health::pointer))
         .route("/healthz", get(health::alive))

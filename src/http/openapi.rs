@@ -1,7 +1,7 @@
 //! `/api/openapi.json`: the API, for programs that write clients.
 //!
 //! Each handler says what it takes and answers, beside itself. What the answers are made of is in `schemas.json`: their
-//! types belong to rooms that know no HTTP. What every route shares, tokens and their refusals, is added here.
+//! types belong to rooms that know no HTTP. What every route shares, tokens and refusals, is added here.
 
 use std::sync::LazyLock;
 
@@ -79,6 +79,9 @@ fn document() -> Value {
     // What was looked for and not found, a WebSocket's route, left a null behind.
     let paths = document["paths"].as_object_mut().expect("a document has paths");
     paths.retain(|_, operations| operations.as_object().is_some_and(|known| known.values().all(Value::is_object)));
+    for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(|known| known.values_mut()) {
+        operation["responses"]["default"] = refusal("Anything else that keeps it from being done");
+    }
     document
 }
 
@@ -111,6 +114,18 @@ mod tests {
         let routes = TABLE.iter().filter(|(_, route, _)| !route.starts_with("/ws/"));
         let routes = routes.map(|(method, route, _)| ((*method).to_owned(), (*route).to_owned()));
         assert_eq!(written, routes.chain(open).collect());
+    }
+
+    #[test]
+    fn every_operation_says_how_any_refusal_looks() {
+        let document = document();
+
+        let operations = document["paths"].as_object().unwrap().values().flat_map(|known| known.as_object().unwrap());
+
+        for (method, operation) in operations {
+            let content = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{method} {operation}");
+        }
     }
 
     #[test]

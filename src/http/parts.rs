@@ -2,9 +2,9 @@
 //! bodies together hold no more memory than is there for them.
 //!
 //! What has come of a body stays in memory until its request was understood. A small one is free: there are only as many
-//! as connections. Whoever sends more takes one of some places; whoever sends more than 1 MiB takes one of few turns, and
-//! then has to go on at a pace: a sender that stands still loses its turn in seconds, and only other large batches have
-//! waited for it.
+//! as connections. Whoever sends more takes one of some places; whoever sends more than 1 MiB takes one of few turns.
+//! Both have to go on at a pace then: a sender that stands still loses what it holds in seconds, sooner than those that
+//! wait for it give up.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -29,8 +29,11 @@ const PLACES: usize = 64;
 /// How many batches of more than [`ONE`] are read at a time; more of them wait.
 const TURNS: usize = 2;
 
-/// How long a client may take to send its first [`ONE`].
+/// How long a client may take to send its first [`SMALL`].
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take for the rest of the first [`ONE`] once it has its place.
+const PLACED: Duration = Duration::from_secs(10);
 
 /// How long a large batch may take for each [`ONE`] once it has its turn.
 const PACE: Duration = Duration::from_secs(2);
@@ -57,7 +60,7 @@ pub(super) struct Parts<'a> {
     most: usize,
     held: Held<'a>,
     taken: usize,
-    /// When the next [`ONE`] must have come.
+    /// When what is waited for must have come.
     due: Instant,
 }
 
@@ -131,11 +134,10 @@ impl<'a> Parts<'a> {
                 self.due = Instant::now() + PACE;
             }
             Held::Nothing if self.taken > SMALL => {
-                let began = Instant::now();
                 let busy =
                     format!("{PLACES} bodies of more than {} KiB are being read already; try again", SMALL >> 10);
                 self.held = Held::Place { _permit: free(&self.room.places, busy).await? };
-                self.due += began.elapsed();
+                self.due = Instant::now() + PLACED;
             }
             _ => {}
         }
@@ -145,7 +147,8 @@ impl<'a> Parts<'a> {
     fn too_slow(&self) -> Problem {
         match self.held {
             Held::Turn { .. } => Problem::TooSlow { what: "the next MiB of the batch", seconds: PACE.as_secs() },
-            _ => Problem::TooSlow { what: "the body", seconds: PATIENCE.as_secs() },
+            Held::Place { .. } => Problem::TooSlow { what: "the rest of the body", seconds: PLACED.as_secs() },
+            Held::Nothing => Problem::TooSlow { what: "the body", seconds: PATIENCE.as_secs() },
         }
     }
 }
@@ -229,6 +232,19 @@ mod tests {
         assert_eq!(second.unwrap().len(), SMALL + 2);
         let _third = Parts::of_one(middling(), &room).gather().await.unwrap();
         assert!(matches!(Parts::of_one(middling(), &room).gather().await, Err(Problem::Busy { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_stand_still_keep_no_other_one_out() {
+        let room = Room::new();
+        let began = Instant::now();
+        let standing = (0..PLACES).map(|_| read(stalled(1), &room));
+
+        let quick = async { read(Body::from(vec![b' '; SMALL + 1]), &room).await.unwrap() };
+        let (stood, taken) = tokio::join!(futures_util::future::join_all(standing), quick);
+
+        assert!(stood.iter().all(|stood| matches!(stood, Err(Problem::TooSlow { .. }))));
+        assert_eq!((taken, began.elapsed()), (SMALL + 1, PLACED));
     }
 
     #[tokio::test(start_paused = true)]

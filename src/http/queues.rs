@@ -10,6 +10,9 @@ use super::{Door, Part, Problem, Shared, body};
 use crate::store::{Depth, QueueFacts, Result as StoreResult};
 use crate::task::QueueName;
 
+/// How many queues may be paused of which nothing is known.
+const MOST_STRANGE: usize = 1_000;
+
 /// What waits in a queue.
 #[derive(Serialize)]
 pub(super) struct Shown {
@@ -105,7 +108,13 @@ async fn turn(door: &Door, name: &str, paused: bool) -> Result<Json<Shown>, Prob
     let name = read(name)?;
     let queue = &door.client.stores().queue;
     // Whoever mistypes a name would wait for ever for what he meant to stop.
-    let is_new = paused && !door.client.routes_to(&name) && !known(door).await?.contains_key(&name);
+    let known = known(door).await?;
+    let is_new = paused && !door.client.routes_to(&name) && !known.contains_key(&name);
+    if is_new && known.values().filter(|facts| facts.paused).count() >= MOST_STRANGE {
+        let reason =
+            format!("is that of no task or message, and {MOST_STRANGE} queues are paused; resume some of them");
+        return Err(body::bad("name", &reason));
+    }
     queue.pause(&name, paused).await?;
     let depth = queue.depth(&name).await?;
     let shown = Shown::from(QueueFacts { name, depth, paused });

@@ -33,7 +33,8 @@ pub use bereaved::Declared;
 pub use control::{Addressees, Broker, Command, Control, ReplyTo};
 pub use lock::{Held, Holder, Lock};
 pub use redis::check as check_redis;
-pub use search::{Filter, Page};
+use search::Weight;
+pub use search::{Filter, LIGHT, Page};
 pub use secret::Secret;
 pub use space::Space;
 pub use url::{check_url, is_shared, without_password};
@@ -337,8 +338,9 @@ pub enum Revoked {
     WhileRunning,
     /// It had ended before, in this state.
     TooLate(State),
-    /// The store knows no such task. The revocation is remembered, because a foreign sender may have sent it. For one
-    /// that another process claims in the same moment see [`Queue::claim`].
+    /// The store knows no such task. Where others send too, the revocation is remembered, because one of them may have
+    /// sent it; for one that another process claims in the same moment see [`Queue::claim`]. In an exclusive store it
+    /// has no effect.
     Unknown,
 }
 
@@ -460,7 +462,7 @@ pub trait Queue: Send + Sync {
     /// Up to `most` of them, newest first. A store that only umbel writes to has none.
     async fn read_dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
 
-    /// The store answers.
+    /// The store answers, and can be written as far as it knows.
     async fn ping(&self) -> Result<()>;
 }
 

@@ -22,6 +22,11 @@ impl Outage {
         }
     }
 
+    /// Whether it lasts, as far as is known.
+    pub fn lasts(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The store does what it is asked, `place` names it. Told when it was not so before.
     pub fn ends(&self, place: &str) {
         if let Some(since) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {

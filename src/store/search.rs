@@ -2,6 +2,9 @@
 
 use crate::task::{Failure, Json, QueueName, Run, State, Timestamp};
 
+/// The largest value that a list shows, in bytes of JSON.
+pub const LIGHT: usize = 4 << 10;
+
 /// Which runs to list.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -22,11 +25,41 @@ pub struct Filter {
 /// Some of the runs that match.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Newest first, without their logs.
+    /// Newest first, without their logs and children.
     pub runs: Vec<Run>,
     /// Where to go on; `None` when there are no more. A page may be empty and not the last: a search looks at a
-    /// bounded number of runs at a time.
+    /// bounded number of runs at a time, and what a page shows is bounded too.
     pub next: Option<String>,
+}
+
+/// How much the runs of a page show, in bytes.
+#[derive(Debug, Default)]
+pub struct Weight(usize);
+
+impl Weight {
+    /// A page that shows so much takes no more runs.
+    const FULL: usize = 1 << 20;
+    /// What a run shows beside its values.
+    const FRAME: usize = 512;
+
+    pub fn add(&mut self, run: &Run) {
+        let values = [&run.args, &run.kwargs, &run.result].into_iter().flatten().map(|json| json.get().len());
+        let error = run.error.as_ref().map_or(0, |error| {
+            let traceback = error.traceback.as_ref().map_or(0, String::len);
+            error.exc_type.len() + error.exc_message.len().min(LIGHT) + light(traceback)
+        });
+        let note = run.progress.as_ref().and_then(|progress| progress.note.as_ref()).map_or(0, String::len);
+        self.0 += Self::FRAME + values.map(light).sum::<usize>() + error + note;
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.0 >= Self::FULL
+    }
+}
+
+/// What a list shows of a value of so many bytes: it, or nothing.
+fn light(length: usize) -> usize {
+    if length > LIGHT { 0 } else { length }
 }
 
 impl Filter {

@@ -91,7 +91,7 @@ macro_rules! hold_every_promise {
                 a_task_revoked_while_it_runs_is_not_put_back
                 a_task_revoked_while_it_runs_does_not_come_back_after_death
                 an_ended_task_is_revoked_too_late
-                the_revocation_of_an_unknown_task_is_remembered
+                the_revocation_of_an_unknown_task_holds_where_others_send_too
             }
             results {
                 an_unknown_task_has_no_run
@@ -123,7 +123,9 @@ macro_rules! hold_every_promise {
             }
             search {
                 pages_follow_one_another_to_the_end
+                a_page_of_much_is_short_and_leads_on
                 a_page_follows_its_cursor_though_new_runs_come_in
+                a_page_follows_its_cursor_though_new_names_come_in
                 every_state_is_paged
                 a_star_finds_names_that_begin_so
                 runs_are_found_by_queue
@@ -131,7 +133,7 @@ macro_rules! hold_every_promise {
                 runs_are_found_by_text
                 all_that_is_asked_for_must_hold
                 a_cursor_that_is_none_is_refused
-                a_listed_run_is_whole_but_for_its_log
+                a_listed_run_is_whole_but_for_its_log_and_children
                 a_running_task_is_listed_as_started
             }
             pausing {

@@ -175,6 +175,8 @@ impl Heard {
 #[test]
 fn hostile_requests_get_nowhere() {
     let house = Plan::new().shipped("tasks").shipped("plugins").start();
+    let followed = serde_json::json!({ "args": [1, 2], "id": "followed", "countdown": "1h" });
+    assert_eq!(house.post("/api/tasks/math.add", &followed).status, 202);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile/requests");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();

@@ -85,3 +85,20 @@ async fn slow_batches_keep_no_quick_one_waiting() {
     assert_eq!((quick.status, house.count().await), (202, 1));
     slow.into_iter().for_each(|(_, request)| request.abort());
 }
+
+#[tokio::test]
+async fn an_id_that_is_twice_in_a_batch_is_told_where_it_comes_again() {
+    let house = House::open().await;
+    let task = |id: &str| json!({ "task": "math.greet", "id": id });
+    let batch = json!([task("a"), task("b"), task("c"), task("b")]);
+
+    let refused = house.post("/api/tasks", batch.clone()).await;
+    let with_key = house.with_key("/api/tasks", "key", &batch.to_string()).await;
+
+    for refused in [refused, with_key] {
+        assert_problem(&refused, 422, "bad-field");
+        assert_eq!((&refused.json["index"], &refused.json["parameter"]), (&json!(3), &json!("id")));
+        assert!(refused.json["detail"].as_str().unwrap().contains("`b`"), "{}", refused.json);
+    }
+    assert_eq!(house.count().await, 0);
+}

@@ -145,3 +145,28 @@ async fn a_house_without_its_scripts_is_not_ready() {
 
     assert_problem(&answer, 503, "not-ready");
 }
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded() {
+    let house = House::open().await;
+    house.post("/api/tasks/math.greet", json!({ "args": ["x".repeat(1_000_000)], "id": "large" })).await;
+    let ask = async |path: &str| {
+        let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
+        house.app.clone().oneshot(request).await.unwrap()
+    };
+    let mut unread = Vec::new();
+
+    let refused = loop {
+        let answer = ask("/api/tasks/large").await;
+        if answer.status() != 200 {
+            break answer;
+        }
+        assert!(unread.len() < 200, "{} MB wait to be read", unread.len());
+        unread.push(answer);
+    };
+
+    assert_eq!(refused.status(), 503);
+    assert_eq!(house.get("/api/tasks").await.status, 200, "a small answer needs no room");
+    unread.pop();
+    assert_eq!(house.get("/api/tasks/large").await.json["args"][0].as_str().map(str::len), Some(1_000_000));
+}

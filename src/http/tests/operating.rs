@@ -106,3 +106,29 @@ async fn a_task_that_is_gone_is_not_run_again() {
 
     assert_problem(&gone, 404, "unknown-task");
 }
+
+#[tokio::test]
+async fn queues_that_nobody_knows_are_not_paused_without_end() {
+    let house = House::open().await;
+    let pause = async |name: &str| house.post(&format!("/api/queues/{name}/pause"), json!({})).await;
+    for number in 0..1_000 {
+        assert_eq!(pause(&format!("q{number}")).await.status, 200);
+    }
+
+    let (one_more, known, again) = (pause("one-more").await, pause("io").await, pause("q7").await);
+
+    assert_problem(&one_more, 422, "bad-field");
+    assert_eq!((one_more.json["parameter"].as_str(), known.status, again.status), (Some("name"), 200, 200));
+}
+
+#[tokio::test]
+async fn the_revocation_of_an_unknown_task_does_nothing_to_one_that_is_sent_later() {
+    let house = House::open().await;
+
+    let revoked = house.post("/api/tasks/mine/revoke", json!({})).await;
+    let sent = house.post("/api/tasks/math.greet", json!({ "id": "mine" })).await;
+
+    assert_problem(&revoked, 404, "unknown-run");
+    assert_eq!((sent.status, &sent.json["state"]), (202, &json!("QUEUED")));
+    assert_eq!(house.get("/api/tasks/mine").await.json["state"], "QUEUED");
+}

@@ -4,6 +4,7 @@
 //! its name only once it is whole and on the disk.
 
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -60,9 +61,16 @@ impl Part {
         let finish = || {
             let file = fs::File::open(&self.path)?;
             file.sync_all()?;
-            // Somebody may have made one meanwhile.
-            refuse_existing(to)?;
-            fs::rename(&self.path, to)?;
+            // Another name, which replaces nothing that somebody has made meanwhile; the first one goes with `self`.
+            match fs::hard_link(&self.path, to) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_existing(to)?,
+                // Not every disk has them.
+                Err(_) => {
+                    refuse_existing(to)?;
+                    fs::rename(&self.path, to)?;
+                }
+                Ok(()) => {}
+            }
             let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             fs::File::open(folder)?.sync_all()?;
             anyhow::Ok(file.metadata()?.len())
@@ -73,7 +81,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Gone already when it was finished.
+        // Gone already where it was renamed.
         let _ = fs::remove_file(&self.path);
     }
 }

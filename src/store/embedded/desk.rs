@@ -1,11 +1,12 @@
 //! What the writer thread works with: its connection, what is ready, and what is to happen after the commit.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ffi, params};
 use tokio::sync::broadcast;
 
 use super::claims::{Claims, Mark};
@@ -68,6 +69,8 @@ pub struct Desk {
     before: Tally,
     /// How many rows had changed by then.
     written: u64,
+    /// Why SQLite has ended this transaction by itself, once it did.
+    lost: Cell<Option<ffi::Error>>,
 }
 
 impl Desk {
@@ -105,6 +108,7 @@ impl Desk {
             outage: Outage::default(),
             before: Tally::default(),
             written: 0,
+            lost: Cell::new(None),
         };
         match desk.look_around() {
             Ok(()) => Ok(desk),
@@ -134,6 +138,12 @@ impl Desk {
     }
 
     pub fn explain(&self, fault: Fault) -> Error {
+        if let Fault::Sql(rusqlite::Error::SqliteFailure(why, _)) = &fault
+            && self.db.is_autocommit()
+            && self.lost.get().is_none()
+        {
+            self.lost.set(Some(*why));
+        }
         self.told(self.file.explain(fault))
     }
 
@@ -146,6 +156,17 @@ impl Desk {
             self.outage.begins(reason);
         }
         error
+    }
+
+    /// Succeeds when the store can be written, as far as is known: while it could not be, it is tried again, with a
+    /// value that has gone already.
+    pub fn ping(&self) -> Outcome<()> {
+        if self.outage.lasts() {
+            let attempt = "INSERT INTO kv VALUES ('ping', hex(randomblob(32768)), 0) \
+                ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            self.execute(attempt, ())?;
+        }
+        Ok(())
     }
 
     /// Runs `steps` so that all of them count or none. Only for commands that can fail half-way: it costs.
@@ -173,16 +194,18 @@ impl Desk {
     pub fn begin(&mut self) -> rusqlite::Result<()> {
         self.before = self.tally;
         self.written = self.db.total_changes();
+        self.lost.set(None);
         self.execute("BEGIN IMMEDIATE", ()).map(drop)
     }
 
-    /// An error when SQLite has ended the transaction by itself, as it does when the disk is full.
+    /// An error, that of the command which met it, when SQLite has ended the transaction by itself, as it does when the
+    /// disk is full or broken.
     pub fn is_lost(&self) -> rusqlite::Result<()> {
         if !self.db.is_autocommit() {
             return Ok(());
         }
-        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-        Err(rusqlite::Error::SqliteFailure(full, Some("the transaction was rolled back".to_owned())))
+        let why = self.lost.get().unwrap_or(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK));
+        Err(rusqlite::Error::SqliteFailure(why, Some("the transaction was rolled back".to_owned())))
     }
 
     /// Commits, then does what had to wait for it.

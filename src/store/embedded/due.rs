@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::desk::Desk;
 use super::rows::{self, instant, micros};
@@ -14,6 +14,19 @@ use crate::task::{QueueName, TaskId};
 
 /// How many messages become ready in one transaction.
 const AT_ONCE: i64 = 1_000;
+
+/// What has to be known of a message that is due.
+struct Due {
+    id: TaskId,
+    step: u8,
+    queue: QueueName,
+}
+
+impl Due {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: rows::name(row, 2)?, step: row.get(3)?, queue: rows::name(row, 4)? })
+    }
+}
 
 impl Desk {
     /// The place at the end of its step for a message that is ready now.
@@ -44,22 +57,26 @@ impl Desk {
 
     /// Makes ready what is due. What was put back for a while has kept its turn.
     pub fn promote(&mut self) -> rusqlite::Result<()> {
-        let due: Vec<(i64, TaskId, u8, QueueName, i64)> = self
+        let due: Vec<(i64, i64, rusqlite::Result<Due>)> = self
             .db
-            .prepare_cached("SELECT seq, id, step, queue, turn FROM task WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
-            .query_map(params![micros(Utc::now()), AT_ONCE], |row| {
-                Ok((row.get(0)?, rows::name(row, 1)?, row.get(2)?, rows::name(row, 3)?, row.get(4)?))
-            })?
+            .prepare_cached("SELECT seq, turn, id, step, queue FROM task WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
+            .query_map(params![micros(Utc::now()), AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?, Due::read(row))))?
             .collect::<rusqlite::Result<_>>()?;
-        for (seq, id, step, queue, turn) in due {
+        for (seq, turn, due) in due {
             let turn = if turn > 0 { turn } else { self.next_turn() };
-            self.ready.note(step, &queue, turn);
             self.execute(
                 "UPDATE task SET state = 'QUEUED', due_at = NULL, turn = ?2 WHERE seq = ?1",
                 params![seq, turn],
             )?;
-            self.moved(&queue, 1, -1);
-            self.has_changed(&id);
+            match due {
+                Ok(Due { id, step, queue }) => {
+                    self.ready.note(step, &queue, turn);
+                    self.moved(&queue, 1, -1);
+                    self.has_changed(&id);
+                }
+                // It waits no more, so that it keeps nothing else from being committed.
+                Err(error) => tracing::error!(seq, %error, "a row of the store is no message; it is passed over"),
+            }
         }
         self.find_next_due()
     }

@@ -102,6 +102,8 @@ impl File {
 
     fn try_open(&self, durability: Durability) -> Outcome<Connection> {
         let mut db = self.connect()?;
+        // Before anything is changed, in what may be somebody else's.
+        let version = self.version(&db)?;
         // Only heeded while the file is still empty.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
@@ -116,25 +118,16 @@ impl File {
         // Pages; a hot page is then copied into the file once for many commits.
         db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         db.query_row(&format!("PRAGMA journal_size_limit = {LOG_KEPT}"), [], |_| Ok(()))?;
-        self.migrate(&mut db)?;
-        Ok(db)
-    }
-
-    fn migrate(&self, db: &mut Connection) -> Outcome<()> {
-        let version = self.version(db)?;
-        let tables: u32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-        if version == 0 && tables > 0 {
-            return Err(self.refuse("is an SQLite database of another program; use another file".to_owned()));
-        }
         let change = db.transaction()?;
         for step in &STEPS[version..] {
             change.execute_batch(step)?;
         }
         change.pragma_update(None, "user_version", STEPS.len() as u32)?;
-        Ok(change.commit()?)
+        change.commit()?;
+        Ok(db)
     }
 
-    // How many steps the file has had: 0 for an empty one, and for those of other programs.
+    // How many steps the file has had: 0 for an empty one. Those of other programs are refused.
     fn version(&self, db: &Connection) -> Outcome<usize> {
         let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
         if version > STEPS.len() {
@@ -142,6 +135,12 @@ impl File {
                 "was written by a newer umbel (its schema is {version}, this one knows {}); use that one or another file",
                 STEPS.len()
             )));
+        }
+        // Others number their schemas too.
+        let look = "SELECT count(*), count(*) FILTER (WHERE name = 'task') FROM sqlite_master";
+        let (tables, ours): (u32, u32) = db.query_row(look, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if tables > 0 && (version == 0 || ours == 0) {
+            return Err(self.refuse("is an SQLite database of another program; use another file".to_owned()));
         }
         Ok(version)
     }

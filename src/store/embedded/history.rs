@@ -13,12 +13,12 @@ use super::depths::Depths;
 use super::file::Outcome;
 use super::rows::{self, LISTED, MESSAGE, MESSAGE_COLUMNS, instant};
 use super::way::Way;
-use crate::store::{Error, Filter, History, Page, Result};
+use crate::store::{Error, Filter, History, Page, Result, Weight};
 use crate::task::{Run, Timestamp};
 
 /// The most rows that one page looks at.
 const LOOKS: usize = 4_000;
-/// The most bytes of arguments and results that one page looks through.
+/// The most bytes of arguments, results and errors that one page looks through.
 const BYTES: usize = 16 << 20;
 /// Rows are stored in the order of their times, except where the clock was set back by less than this.
 const CLOCK_SET_BACK: chrono::Duration = chrono::Duration::minutes(1);
@@ -27,7 +27,7 @@ const CLOCK_SET_BACK: chrono::Duration = chrono::Duration::minutes(1);
 impl History for Embedded {
     async fn search(&self, filter: &Filter) -> Result<Page> {
         let (claims, depths, filter) = (self.claims.clone(), self.depths.clone(), filter.clone());
-        self.readers.read(move |db| search(db, &claims, &depths, &filter)).await
+        self.readers.search(move |db| search(db, &claims, &depths, &filter)).await
     }
 }
 
@@ -49,7 +49,7 @@ fn search(db: &Connection, claims: &Claims, depths: &Depths, filter: &Filter) ->
     };
     let limit = filter.limit.max(1);
     let mut row = db.prepare_cached(&format!("SELECT {MESSAGE}, {LISTED} FROM task WHERE seq = ?1"))?;
-    let (mut page, mut at) = (Page::default(), from);
+    let (mut page, mut weight, mut at) = (Page::default(), Weight::default(), from);
     let (mut looks, mut bytes, mut step) = (0, 0, limit.saturating_add(1).min(LOOKS));
     loop {
         let found = way.follow(db, claims, at, step)?;
@@ -58,13 +58,16 @@ fn search(db: &Connection, claims: &Claims, depths: &Depths, filter: &Filter) ->
         for (number, (place, seq)) in (1..).zip(found) {
             let mut rows = row.query([seq])?;
             match rows.next()?.map_or(Ok(Look::Gone), |row| look(row, claims, filter, place, &mut bytes))? {
-                Look::Fits(run) => page.runs.push(*run),
+                Look::Fits(run) => {
+                    weight.add(&run);
+                    page.runs.push(*run);
+                }
                 Look::DoesNot | Look::Gone => {}
                 Look::TooOld => return Ok(page),
             }
             at = Some(place);
             looks += 1;
-            let is_full = page.runs.len() >= limit || looks >= LOOKS || bytes >= BYTES;
+            let is_full = page.runs.len() >= limit || weight.is_full() || looks >= LOOKS || bytes >= BYTES;
             if is_full && !(is_last && number == count) {
                 page.next = Some(place.to_string());
                 return Ok(page);
@@ -98,6 +101,8 @@ fn look(
     let mut run = rows::run(row)?;
     claims.show(&mut run);
     *bytes += [&run.args, &run.kwargs, &run.result].into_iter().flatten().map(|json| json.get().len()).sum::<usize>();
+    *bytes +=
+        run.error.iter().map(|why| why.exc_message.len() + why.traceback.as_deref().map_or(0, str::len)).sum::<usize>();
     Ok(if filter.fits(&run) { Look::Fits(Box::new(run)) } else { Look::DoesNot })
 }
 

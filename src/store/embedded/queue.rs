@@ -129,6 +129,6 @@ impl Queue for Embedded {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.writer.write(|_| Ok(())).await
+        self.writer.write(|desk| desk.ping()).await
     }
 }

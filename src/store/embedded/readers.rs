@@ -11,6 +11,8 @@ use super::file::{File, Outcome};
 use crate::store::{Error, Result};
 
 const THREADS: usize = 2;
+/// How many of them may search at a time: the others are for those who look for one thing.
+const SEARCHING: usize = THREADS - 1;
 /// The most questions that wait; who brings one more waits for a place.
 const MAX_WAITING: usize = 1_024;
 
@@ -22,6 +24,7 @@ pub struct Readers {
     /// `None` once they are told to end.
     questions: Option<Sender<Question>>,
     places: Semaphore,
+    searches: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -46,7 +49,22 @@ impl Readers {
                 .map_err(anyhow::Error::from)?;
             threads.push(thread);
         }
-        Ok(Self { file: file.clone(), questions: Some(questions), places: Semaphore::new(MAX_WAITING), threads })
+        let (places, searches) = (Semaphore::new(MAX_WAITING), Arc::new(Semaphore::new(SEARCHING)));
+        Ok(Self { file: file.clone(), questions: Some(questions), places, searches, threads })
+    }
+
+    /// The same for one that looks through much: it waits for other searches, and nobody else waits for it.
+    pub async fn search<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        // It goes with the question, which may outlive whoever asked.
+        let turn = self.searches.clone().acquire_owned().await.map_err(|_| gone())?;
+        self.read(move |db| {
+            let _turn = turn;
+            question(db)
+        })
+        .await
     }
 
     /// The answer to `question`, which sees everything that was committed before.
@@ -57,7 +75,13 @@ impl Readers {
         let _place = self.places.acquire().await.map_err(|_| gone())?;
         let (reply, answer) = oneshot::channel();
         let questions = self.questions.as_ref().ok_or_else(gone)?;
-        questions.send(Box::new(move |db| drop(reply.send(question(db))))).map_err(|_| gone())?;
+        let answer_to = move |db: &Connection| {
+            // Who has gone does not want to know.
+            if !reply.is_closed() {
+                drop(reply.send(question(db)));
+            }
+        };
+        questions.send(Box::new(answer_to)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?.map_err(|fault| self.file.explain(fault))
     }
 }
@@ -72,5 +96,43 @@ impl Drop for Readers {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::Durability;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_look_up_waits_for_no_search() {
+        let file = File::in_memory();
+        let _db = file.open(Durability::Full).unwrap();
+        let readers = Arc::new(Readers::start(&file).unwrap());
+        let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Barrier::new(2)));
+        let mut searches = tokio::task::JoinSet::new();
+        for number in 0..2 * THREADS {
+            let (readers, begun, gate) = (readers.clone(), begun.clone(), gate.clone());
+            searches.spawn(async move {
+                let stand = move |_: &Connection| {
+                    begun.add_permits(1);
+                    gate.wait();
+                    Ok(number)
+                };
+                readers.search(stand).await.unwrap()
+            });
+        }
+        drop(begun.acquire().await.unwrap());
+
+        let answer = tokio::time::timeout(Duration::from_secs(20), readers.read(|_| Ok(5))).await;
+
+        // The searches go on, whatever came of it.
+        let go_on = tokio::task::spawn_blocking(move || (0..2 * THREADS).for_each(|_| drop(gate.wait())));
+        let found = searches.join_all().await;
+        go_on.await.unwrap();
+        assert_eq!((answer.expect("an answer").unwrap(), found.len()), (5, 2 * THREADS));
     }
 }

@@ -20,9 +20,9 @@ pub const MESSAGE_COLUMNS: usize = 19;
 /// The columns that [`run`] reads after those of the message.
 pub const RUN: &str = "state, queued_at, started_at, finished_at, worker, code, result, error, log, children";
 
-/// The same without the log, which a list does not show.
+/// The same without the log and the children, which a list does not show.
 pub const LISTED: &str =
-    "state, queued_at, started_at, finished_at, worker, code, result, error, NULL AS log, children";
+    "state, queued_at, started_at, finished_at, worker, code, result, error, NULL AS log, NULL AS children";
 
 /// Microseconds since 1970.
 pub fn micros(time: Timestamp) -> i64 {

@@ -54,7 +54,7 @@ CREATE INDEX task_not_well ON task (state, seq) WHERE state IN ('FAILURE', 'REVO
 CREATE INDEX task_by_name ON task (name, seq);
 CREATE INDEX task_marked ON task (seq) WHERE state = 'QUEUED' AND (acknowledged = 1 OR revoked = 1);
 
--- Revocations of tasks that are not known, in case they are pushed later.
+-- Not used any more: revocations of tasks that are not known, in case they were pushed later.
 CREATE TABLE revocation (
     id TEXT PRIMARY KEY,
     at INTEGER NOT NULL

@@ -2,30 +2,27 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::desk::Desk;
 use super::file::{Fault, Outcome};
 use super::rows::{self, MESSAGE, MESSAGE_COLUMNS, micros};
-use super::settling::revoked_error;
 use crate::store::{Error, Pushed, Tick};
 use crate::task::{Message, State, Timestamp};
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let marks = (1..=MESSAGE_COLUMNS + 7).map(|number| format!("?{number}")).collect::<Vec<_>>().join(", ");
+    let marks = (1..=MESSAGE_COLUMNS + 5).map(|number| format!("?{number}")).collect::<Vec<_>>().join(", ");
     format!(
-        "INSERT INTO task ({MESSAGE}, state, step, turn, due_at, queued_at, finished_at, error) VALUES ({marks}) \
+        "INSERT INTO task ({MESSAGE}, state, step, turn, due_at, queued_at) VALUES ({marks}) \
          ON CONFLICT (id) DO NOTHING"
     )
 });
 
 /// Stores a follow-up in a file that nobody has taken over yet: it waits there until it is due, and that is looked at
-/// first of all. One that is known already, or revoked, is not sent.
+/// first of all. One that is known already is not sent.
 pub fn leave(db: &Connection, message: &Message, now: Timestamp) -> rusqlite::Result<()> {
-    if !was_revoked(db, message)? {
-        let due_at = message.due_at().unwrap_or(now).max(now);
-        write(db, message, &Place { state: State::Scheduled, turn: 0, due_at: Some(micros(due_at)) }, now)?;
-    }
+    let due_at = message.due_at().unwrap_or(now).max(now);
+    write(db, message, &Place { state: State::Scheduled, turn: 0, due_at: Some(micros(due_at)) }, now)?;
     Ok(())
 }
 
@@ -62,15 +59,12 @@ impl Desk {
     }
 
     fn insert(&mut self, message: &Message, now: Timestamp) -> Outcome<()> {
-        let revoked = self.was_revoked(message)?;
-        let place =
-            if revoked { Place { state: State::Revoked, turn: 0, due_at: None } } else { self.place(message, now) };
+        let place = self.place(message, now);
         let inserted = write(&self.db, message, &place, now)?;
         if inserted == 0 {
             return Err(Error::DuplicateId { id: message.id.clone() }.into());
         }
         match place.state {
-            State::Revoked => self.has_ended(&message.id),
             State::Queued => self.moved(&message.queue, 1, 0),
             _ => self.moved(&message.queue, 0, 1),
         }
@@ -90,15 +84,10 @@ impl Desk {
             }
         }
     }
-
-    fn was_revoked(&self, message: &Message) -> rusqlite::Result<bool> {
-        if self.tally.revocations == 0 { Ok(false) } else { was_revoked(&self.db, message) }
-    }
 }
 
 // How many rows that made: none where the id is known.
 fn write(db: &Connection, message: &Message, place: &Place, now: Timestamp) -> rusqlite::Result<usize> {
-    let revoked = place.state == State::Revoked;
     let mut insert = db.prepare_cached(&INSERT)?;
     rows::bind_message(&mut insert, message)?;
     insert.raw_bind_parameter(MESSAGE_COLUMNS + 1, place.state.as_str())?;
@@ -106,12 +95,5 @@ fn write(db: &Connection, message: &Message, place: &Place, now: Timestamp) -> r
     insert.raw_bind_parameter(MESSAGE_COLUMNS + 3, place.turn)?;
     insert.raw_bind_parameter(MESSAGE_COLUMNS + 4, place.due_at)?;
     insert.raw_bind_parameter(MESSAGE_COLUMNS + 5, micros(now))?;
-    insert.raw_bind_parameter(MESSAGE_COLUMNS + 6, revoked.then(|| micros(now)))?;
-    insert.raw_bind_parameter(MESSAGE_COLUMNS + 7, revoked.then(|| rows::json(&revoked_error("revoked"))))?;
     insert.raw_execute()
-}
-
-fn was_revoked(db: &Connection, message: &Message) -> rusqlite::Result<bool> {
-    let mut look = db.prepare_cached("SELECT 1 FROM revocation WHERE id = ?1")?;
-    Ok(look.query_row([message.id.as_str()], |_| Ok(())).optional()?.is_some())
 }

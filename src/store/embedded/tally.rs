@@ -9,8 +9,6 @@ pub struct Tally {
     pub next_due: Option<i64>,
     /// How many rows are final.
     pub ended: i64,
-    /// How many revocations of unknown tasks are kept.
-    pub revocations: i64,
     /// Results up to this row (when it finished, which it is) were dropped for their age.
     pub dropped: (i64, i64),
 }
@@ -19,10 +17,6 @@ impl Tally {
     /// Looks once at a file that was just opened; results that are too old are looked for from the beginning.
     pub fn count(db: &Connection) -> rusqlite::Result<Self> {
         let ended = "SELECT count(*) FROM task WHERE finished_at IS NOT NULL";
-        Ok(Self {
-            ended: db.query_row(ended, [], |row| row.get(0))?,
-            revocations: db.query_row("SELECT count(*) FROM revocation", [], |row| row.get(0))?,
-            ..Self::default()
-        })
+        Ok(Self { ended: db.query_row(ended, [], |row| row.get(0))?, ..Self::default() })
     }
 }

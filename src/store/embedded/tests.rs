@@ -73,14 +73,18 @@ fn what_is_kept_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_schema_from_the_future_is_refused() {
+fn a_schema_from_the_future_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     drop(open_in(&folder).unwrap());
-    let db = rusqlite::Connection::open(folder.path().join("data/umbel.db")).unwrap();
+    let path = folder.path().join("data/umbel.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
     db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let before = std::fs::read(&path).unwrap();
 
     let refused = refusal(&folder);
 
+    assert!(std::fs::read(&path).unwrap() == before, "it was changed");
     assert!(refused.contains("umbel.db` was written by a newer umbel (its schema is 99"), "{refused}");
 }
 
@@ -98,15 +102,20 @@ fn a_file_of_another_kind_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_of_another_program_is_refused() {
+fn a_database_of_another_program_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("data")).unwrap();
-    let db = rusqlite::Connection::open(folder.path().join("data/umbel.db")).unwrap();
-    db.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let path = folder.path().join("data/umbel.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    for version in 0..=2 {
+        rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
+        let before = std::fs::read(&path).unwrap();
 
-    let refused = refusal(&folder);
+        let refused = refusal(&folder);
 
-    assert!(refused.contains("is an SQLite database of another program"), "{refused}");
+        assert!(std::fs::read(&path).unwrap() == before, "it was changed");
+        assert!(refused.contains("is an SQLite database of another program"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

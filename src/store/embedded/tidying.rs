@@ -16,9 +16,6 @@ const STEP: i64 = 500;
 const STEP_PAGES: i64 = 256;
 /// So many free pages (4 MiB) stay in the file, for what comes next.
 const FREE_PAGES: i64 = 1_024;
-/// How long and how many revocations of unknown tasks are remembered; Celery's own bounds.
-const REVOCATIONS_KEPT: Duration = Duration::from_secs(3 * 3_600);
-const MOST_REVOCATIONS: i64 = 50_000;
 
 impl Desk {
     /// Drops up to `most` of the oldest final rows that are too many.
@@ -53,7 +50,6 @@ impl Desk {
         more |= self.drop_aged(now)?;
         more |= self.drop_old_results(now)?;
         more |= self.drop_expired_values(now)?;
-        self.drop_revocations(now)?;
         more |= self.give_back_pages()?;
         if !more {
             self.rest();
@@ -93,18 +89,6 @@ impl Desk {
     fn drop_expired_values(&self, now: Timestamp) -> rusqlite::Result<bool> {
         let expired = "DELETE FROM kv WHERE key IN (SELECT key FROM kv WHERE expires_at <= ?1 LIMIT ?2)";
         Ok(self.execute(expired, params![micros(now), STEP])? as i64 == STEP)
-    }
-
-    fn drop_revocations(&mut self, now: Timestamp) -> rusqlite::Result<()> {
-        if self.tally.revocations > 0 {
-            self.execute("DELETE FROM revocation WHERE at <= ?1", [micros(now - REVOCATIONS_KEPT)])?;
-            self.execute(
-                "DELETE FROM revocation WHERE rowid <= (SELECT max(rowid) FROM revocation) - ?1",
-                [MOST_REVOCATIONS],
-            )?;
-            self.tally.revocations = self.db.query_row("SELECT count(*) FROM revocation", [], |row| row.get(0))?;
-        }
-        Ok(())
     }
 
     // A file that was made before it could shrink has pages that are used again, and stays as large as it was.

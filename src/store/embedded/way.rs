@@ -63,14 +63,13 @@ impl Way {
             State::Success => Self::Ended,
             State::Failure | State::Revoked | State::Scheduled | State::Retry => Self::Of(state),
         });
-        Ok(match (by_name, by_state) {
-            (None, None) => vec![Self::Stored],
-            (Some(named), None) => vec![named],
-            (_, Some(Self::Claimed)) => vec![Self::Claimed],
-            (None, Some(of_state)) => vec![of_state],
-            (Some(named), Some(of_state)) if named.is_short(db)? => vec![named, of_state],
-            (Some(named), Some(of_state)) => vec![of_state, named],
-        })
+        let ways = match (by_name, by_state) {
+            (_, Some(Self::Claimed)) => [Some(Self::Claimed), None],
+            (Some(named), Some(of_state)) if named.is_short(db)? => [Some(named), Some(of_state)],
+            (by_name, by_state) => [by_state, by_name],
+        };
+        // The last one meets everything: it also leads on for whoever began when there were fewer names.
+        Ok(ways.into_iter().flatten().chain([Self::Stored]).collect())
     }
 
     fn is_short(&self, db: &Connection) -> rusqlite::Result<bool> {

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use crate::store::{Error, Filter, History, Page, Result};
+use crate::store::{Error, Filter, History, Page, Result, Weight};
 use crate::task::{Run, TaskId};
 
 use super::Redis;
@@ -41,23 +41,25 @@ impl History for Redis {
         let cursor = filter.cursor.as_ref().map(|text| Position::parse(text).ok_or_else(|| bad(text))).transpose()?;
         let mut walk = Walk { after: cursor, oldest: filter.since.map_or(0, |since| since.timestamp_micros()) };
         let mut fitting: Vec<(Position, Run)> = Vec::new();
-        let mut looked = 0;
-        while fitting.len() <= filter.limit {
-            if looked >= PER_PAGE {
-                // Where the look ended, not where the last one that fits is: what was looked at is not looked at again.
-                return Ok(page(fitting, walk.after));
-            }
+        let (mut looked, mut weight) = (0, Weight::default());
+        while looked < PER_PAGE {
             let piece = walk.next(self).await?;
             if piece.is_empty() {
                 return Ok(page(fitting, None));
             }
             looked += piece.len();
-            fitting.extend(self.listed(piece).await?.into_iter().filter(|(_, run)| filter.fits(run)));
+            for (position, run) in self.listed(piece).await?.into_iter().filter(|(_, run)| filter.fits(run)) {
+                // One more than there is room for says that there are more.
+                if fitting.len() >= filter.limit || weight.is_full() {
+                    let last = fitting.last().map(|(position, _)| position.clone());
+                    return Ok(page(fitting, last));
+                }
+                weight.add(&run);
+                fitting.push((position, run));
+            }
         }
-        // One more than asked for says that there are more.
-        fitting.truncate(filter.limit);
-        let last = fitting.last().map(|(position, _)| position.clone());
-        Ok(page(fitting, last))
+        // Where the look ended, not where the last one that fits is: what was looked at is not looked at again.
+        Ok(page(fitting, walk.after))
     }
 }
 
@@ -110,7 +112,8 @@ impl Redis {
     async fn listed(&self, positions: Vec<Position>) -> Result<Vec<(Position, Run)>> {
         let ids: Vec<TaskId> = positions.iter().map(|position| position.id.clone()).collect();
         let runs = self.look_at_all(&ids).await?;
-        Ok(positions.into_iter().zip(runs).filter_map(|(position, run)| Some((position, run?))).collect())
+        let listed = |(position, run): (Position, Option<Run>)| Some((position, Run { children: Vec::new(), ..run? }));
+        Ok(positions.into_iter().zip(runs).filter_map(listed).collect())
     }
 }
 

@@ -1,17 +1,20 @@
-"""Makes a client of a running umbel from its document, and works with it: `client.py URL FOLDER`."""
+"""Makes a client of a running umbel from its document, works with it, and stops it: `client.py URL FOLDER PID`."""
 
 import asyncio
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request as Asked, urlopen
 
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-url, folder = sys.argv[1], Path(sys.argv[2])
+url, folder, pid = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 document = json.load(urlopen(f"{url}/api/openapi.json"))
 
 OpenAPIV31SpecValidator(document).validate()
@@ -36,6 +39,19 @@ def answer(path, data=None):
     return json.load(urlopen(request, data=data))
 
 
+def refusal(method, path, data=None, headers={}):
+    """The problem document of what is refused."""
+    try:
+        urlopen(Asked(f"{url}{path}", data, headers, method=method))
+    except HTTPError as error:
+        assert error.headers["content-type"] == "application/problem+json", error.headers
+        problem = json.load(error)
+        check("Problem", problem)
+        assert problem["status"] == error.code
+        return problem
+    raise AssertionError(f"{method} {path} is not refused")
+
+
 sent = answer("/api/tasks/hello.greet?wait=30s", b'{"args": ["you"]}')
 check("Run", sent)
 answer("/api/tasks/hello.fail?wait=30s", b"{}")
@@ -47,6 +63,7 @@ for path, name in [
     ("/readyz", "Health"),
     ("/api/catalog", "Catalog"),
     ("/api/catalog/hello.greet", "Task"),
+    ("/api/dead-letters", "DeadLetters"),
     ("/api/plugins", "Plugins"),
     ("/api/queues", "Queues"),
     ("/api/queues/celery", "Queue"),
@@ -57,6 +74,35 @@ for path, name in [
     ("/api/workers", "Workers"),
 ]:
     check(name, answer(path))
+for method, path, data, headers, status in [
+    ("POST", "/api/tasks/hello.gret", b"{}", {}, 404),
+    ("POST", "/api/tasks/broken.one", b"{}", {}, 404),
+    ("POST", "/api/tasks/hello.greet", b"{", {}, 400),
+    ("POST", "/api/tasks/hello.greet", b'{"arg": []}', {}, 422),
+    ("POST", "/api/tasks/hello.greet", b'{"args": []}', {}, 422),
+    ("POST", "/api/tasks/hello.greet", b'{"args": ["you"], "id": "later"}', {}, 409),
+    ("POST", "/api/tasks/hello.greet", b" " * (1 << 20) + b"{}", {}, 413),
+    ("POST", "/api/tasks/hello.greet", b"{}", {"content-encoding": "gzip"}, 415),
+    ("POST", "/api/tasks/hello.greet", b"{}", {"idempotency-key": ""}, 422),
+    ("POST", "/api/tasks", b'[{"task": "hello.greet", "args": ["you"]}, {"task": "hello.gret"}]', {}, 404),
+    ("GET", "/api/tasks?limit=0", None, {}, 422),
+    ("GET", "/api/tasks?cursor=x", None, {}, 422),
+    ("GET", "/api/tasks/nobody", None, {}, 404),
+    ("GET", "/api/tasks/later?wait=long", None, {}, 422),
+    ("GET", "/api/tasks/later?wiat=1s", None, {}, 422),
+    ("GET", "/api/tasks/later/events?before=x", None, {}, 422),
+    ("GET", "/api/tasks/later/source", None, {}, 404),
+    ("POST", "/api/tasks/later/retry", b"", {}, 409),
+    ("POST", "/api/tasks/later/revoke", b"[", {}, 400),
+    ("GET", "/api/queues/nothing", None, {}, 404),
+    ("POST", "/api/queues/%01/pause", b"", {}, 422),
+    ("GET", "/api/dead-letters?limit=x", None, {}, 422),
+    ("DELETE", "/api/tasks", None, {}, 405),
+    ("GET", "/api/tasks", None, {"origin": "http://evil.example"}, 403),
+    ("GET", "/api/nothing", None, {}, 404),
+]:
+    problem = refusal(method, path, data, headers)
+    assert problem["status"] == status, problem
 check("Queue", answer("/api/queues/celery/pause", b""))
 check("Queue", answer("/api/queues/celery/resume", b""))
 check("Revocation", answer("/api/tasks/later/revoke", b"{}"))
@@ -82,4 +128,18 @@ run = send_task.sync("math.add", client=client, body=Request(args=[10, 3]), wait
 assert run.state == State.SUCCESS, run
 same = asyncio.run(show_task.asyncio(run.id, client=client))
 missing = show_task.sync("nobody", client=client)
+
+# While it stops; what runs keeps the door open.
+answer("/api/tasks/hello.stand", b'{"id": "stands"}')
+while answer("/api/tasks/stands?wait=0.01")["state"] != "STARTED":
+    pass
+os.kill(pid, signal.SIGTERM)
+while True:
+    try:
+        answer("/readyz")
+    except HTTPError as error:
+        problem = json.load(error)
+        break
+check("Problem", problem)
+assert (problem["status"], problem["part"]) == (503, "process"), problem
 print(json.dumps({"sum": run.result, "same": same.result, "missing": missing.status, "paths": len(shapes)}))

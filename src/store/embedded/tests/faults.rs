@@ -4,6 +4,9 @@ use std::io::{Seek, SeekFrom, Write};
 
 use super::*;
 
+/// A user who is not root.
+const SOMEBODY: u32 = 1;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_became_read_only_says_so_and_works_again_afterwards() {
     let folder = tempfile::tempdir().unwrap();
@@ -71,19 +74,32 @@ fn a_running_file_that_cannot_be_opened_is_named() {
     assert!(refused.contains("umbel.db-running` cannot be read and written"), "{refused}");
 }
 
-// A user who is root may write anywhere, so there is nothing to see.
 #[test]
 fn a_file_that_may_not_be_written_is_refused_by_name() {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown};
     let folder = tempfile::tempdir().unwrap();
     drop(open_in(&folder).unwrap());
-    let path = folder.path().join("data/umbel.db");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
-    if std::fs::OpenOptions::new().write(true).open(&path).is_ok() {
-        return;
+    let data = folder.path().join("data");
+    std::fs::set_permissions(data.join("umbel.db"), std::fs::Permissions::from_mode(0o444)).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        let kept: Vec<_> = std::fs::read_dir(&data).unwrap().map(|file| file.unwrap().path()).collect();
+        [folder.path(), &data]
+            .into_iter()
+            .chain(kept.iter().map(|path| &**path))
+            .for_each(|path| chown(path, Some(SOMEBODY), None).unwrap());
     }
 
-    let refused = refusal(&folder);
+    let refused = std::thread::scope(|scope| {
+        let opening = || {
+            // Root may write anywhere.
+            if is_root {
+                rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(SOMEBODY)).unwrap();
+            }
+            refusal(&folder)
+        };
+        scope.spawn(opening).join().unwrap()
+    });
 
     assert!(refused.contains("umbel.db` cannot be written") && refused.contains("read-only"), "{refused}");
 }

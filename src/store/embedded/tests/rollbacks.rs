@@ -140,3 +140,74 @@ async fn a_full_disk_is_told_once_and_so_is_its_end() {
     assert!(lines[0].contains("ERROR") && lines[0].contains("the store in memory cannot grow"), "{said}");
     assert!(lines[1].contains("INFO") && lines[1].contains("the store in memory can be used again"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_a_full_store_is_told_until_there_is_room() {
+    let (embedded, stores) = start(Settings::default());
+    stores.queue.ping().await.unwrap();
+    limit_pages(&embedded, 1).await;
+    let mut large = message("m1");
+    large.body = vec![b' '; 1 << 20].into();
+    assert!(matches!(stores.queue.push(vec![large], None).await, Err(Error::Full { .. })));
+
+    let asked = [stores.queue.ping().await, stores.queue.ping().await];
+    limit_pages(&embedded, 1_000_000).await;
+
+    assert!(asked.iter().all(|answer| matches!(answer, Err(Error::Full { .. }))), "{asked:?}");
+    stores.queue.ping().await.unwrap();
+    stores.queue.keep_alive().await.unwrap();
+    let left = |desk: &mut Desk| Ok(desk.db.query_row("SELECT count(*) FROM kv", (), |row| row.get::<_, u32>(0))?);
+    assert_eq!(embedded.writer.write(left).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_a_transaction_is_told_to_all_that_were_in_it() {
+    let (embedded, _stores) = start(Settings::default());
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let broken = |desk: &mut Desk| -> Outcome<()> {
+        // What SQLite does when a disk fails.
+        desk.db.execute_batch("ROLLBACK")?;
+        let why = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_WRITE);
+        Err(rusqlite::Error::SqliteFailure(why, None).into())
+    };
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let standing = {
+        let begun = begun.clone();
+        move |_: &mut Desk| {
+            begun.notify_one();
+            Ok(gate.recv().unwrap_or_default())
+        }
+    };
+    let together = async {
+        // While the writer stands, others gather.
+        begun.notified().await;
+        let first = embedded.writer.write(|desk| Ok(desk.execute("INSERT INTO kv VALUES ('a', '1', NULL)", ())?));
+        let last = embedded.writer.write(|desk| Ok(desk.execute("INSERT INTO kv VALUES ('b', '1', NULL)", ())?));
+        let opened = async { open.send(()).unwrap() };
+        tokio::join!(biased; first, embedded.writer.write(broken), last, opened)
+    };
+
+    let (_, (first, broken, last, ())) = tokio::join!(embedded.writer.write(standing), together);
+
+    for answer in [first.map(drop), broken, last.map(drop)] {
+        assert!(
+            matches!(&answer, Err(Error::Away { reason }) if reason.contains("cannot be read or written")),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_row_that_is_no_message_holds_nothing_up() {
+    let (embedded, stores) = start(Settings::default());
+    let later = |id: &str| NewMessage { eta: Some(Utc::now() + Duration::from_secs(3_600)), ..draft(id) }.build();
+    stores.queue.push(vec![later("broken"), later("whole")], None).await.unwrap();
+    execute(&embedded, "UPDATE task SET due_at = 1; UPDATE task SET queue = '' WHERE id = 'broken'").await;
+    embedded.writer.write(|desk| Ok(desk.find_next_due()?)).await.unwrap();
+
+    let claimed = stores.queue.claim(&Queues::Every, 2, PATIENCE).await.unwrap();
+
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].message.id.as_str(), "whole");
+    stores.queue.push(vec![message("next")], None).await.unwrap();
+}
