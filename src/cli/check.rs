@@ -1,5 +1,7 @@
 //! `umbel check`: looks for mistakes in everything that a folder holds, without running any of it.
 
+mod wanted;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,15 +13,17 @@ use super::paper::{has_colours, say};
 use super::{diagnostic, project, runtime};
 use crate::beat::{self, Problem, Timetable};
 use crate::client::{Client, Request, Routes, SubmitError};
-use crate::config::{Settings, broken_at};
+use crate::config::{FILE, Settings, broken_at};
 use crate::plugin::Loader;
 use crate::script::{self, Broken, Finding, Lint, Sent, Severity};
 use crate::task::to_json;
 use crate::{module, store};
+pub(super) use wanted::NoFile;
+use wanted::Wanted;
 
 #[derive(clap::Args)]
 pub(super) struct Checking {
-    /// Tell only what is wrong in these files.
+    /// Tell only what is wrong in these files and folders.
     files: Vec<PathBuf>,
     /// Let warnings count as errors.
     #[arg(long)]
@@ -32,11 +36,11 @@ pub(super) fn run(
     settings: Result<Settings, Vec<Broken>>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let wanted = checking.files.iter().map(|file| inside(folder, file)).collect::<Result<Vec<String>, NoFile>>()?;
-    let Found { mut findings, looked_at } = runtime()?.block_on(look(folder, settings))?;
-    if !wanted.is_empty() {
-        findings.retain(|finding| wanted.contains(&finding.at.file));
-    }
+    let wanted = Wanted::of(folder, &checking.files)?;
+    let found = runtime()?.block_on(look(folder, settings))?;
+    wanted.are_among(&found.read())?;
+    let looked_at = found.looked_at.clone();
+    let findings = found.about(&wanted);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     if json {
@@ -67,28 +71,32 @@ fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// A file that cannot be checked.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum NoFile {
-    #[error("there is no file `{}`", .0.display())]
-    Missing(PathBuf),
-    #[error("`{}` is not in the project `{}`: `--dir` names another one", .file.display(), .folder.display())]
-    Outside { file: PathBuf, folder: PathBuf },
-}
-
-/// A file as findings name it: from the project's folder, with `/`.
-fn inside(folder: &Path, file: &Path) -> Result<String, NoFile> {
-    let whole = |path: &Path| path.canonicalize().ok();
-    let found = whole(file).or_else(|| whole(&folder.join(file))).ok_or_else(|| NoFile::Missing(file.to_owned()))?;
-    let outside = || NoFile::Outside { file: file.to_owned(), folder: folder.to_owned() };
-    let project = whole(folder).ok_or_else(outside)?;
-    Ok(found.strip_prefix(project).map_err(|_| outside())?.to_string_lossy().into_owned())
-}
-
 struct Found {
     findings: Vec<Finding>,
+    /// The scripts that were loaded, and why one was not: something in it or in what it imports.
+    scripts: Vec<(String, Option<Broken>)>,
+    manifests: Vec<String>,
     /// How much there was, in words.
     looked_at: String,
+}
+
+impl Found {
+    /// The files that something would have been found in.
+    fn read(&self) -> Vec<String> {
+        let scripts = self.scripts.iter().map(|(file, _)| file);
+        let found = self.findings.iter().map(|finding| &finding.at.file);
+        let others = [FILE, beat::FILE].map(str::to_owned);
+        scripts.chain(found).chain(&self.manifests).cloned().chain(others).collect()
+    }
+
+    /// What is wrong with the files that are `wanted`, also where it lies in what they import.
+    fn about(self, wanted: &Wanted<'_>) -> Vec<Finding> {
+        let Self { mut findings, scripts, .. } = self;
+        let reasons: Vec<Broken> =
+            scripts.into_iter().filter(|(file, _)| wanted.has(file)).filter_map(|(_, why)| why).collect();
+        findings.retain(|finding| wanted.has(&finding.at.file) || reasons.contains(&finding.at));
+        findings
+    }
 }
 
 async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow::Result<Found> {
@@ -116,7 +124,8 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
     let (in_schedule, entries) = in_schedule(folder, &client);
     findings.extend(in_schedule);
     let looked_at = looked_at(catalog.tasks.len(), catalog.plugins.len(), entries);
-    Ok(Found { findings, looked_at })
+    let scripts = loader.outcomes().map(|(file, why)| (file.to_owned(), why.cloned())).collect();
+    Ok(Found { findings, scripts, manifests: loader.manifests(), looked_at })
 }
 
 fn in_scripts(loader: &Loader, client: &Client) -> Vec<Finding> {
@@ -331,21 +340,5 @@ mod tests {
     fn one_of_a_kind_is_told_as_one() {
         assert_eq!(looked_at(1, 1, 1), "1 task, 1 plugin, 1 schedule entry");
         assert_eq!(looked_at(0, 2, 0), "0 tasks, 2 plugins, 0 schedule entries");
-    }
-
-    #[test]
-    fn a_file_is_named_from_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("tasks")).unwrap();
-        let file = folder.path().join("tasks/a.rhai");
-        std::fs::write(&file, "").unwrap();
-
-        let outside = std::env::temp_dir();
-
-        assert_eq!(inside(folder.path(), &file).unwrap(), "tasks/a.rhai");
-        assert_eq!(inside(folder.path(), Path::new("tasks/a.rhai")).unwrap(), "tasks/a.rhai");
-        let none = Path::new("tasks/none.rhai");
-        assert_eq!(inside(folder.path(), none), Err(NoFile::Missing(none.to_owned())));
-        assert!(matches!(inside(folder.path(), &outside), Err(NoFile::Outside { .. })));
     }
 }

@@ -233,6 +233,41 @@ fn check_names_every_problem_with_its_place() {
 }
 
 #[test]
+fn check_tells_of_what_was_named_and_of_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("tasks/good.rhai", "fn one() { 1 }");
+    write("tasks/a/bad.rhai", "fn one() { nothing_has_this() }");
+    write("tasks/_lib/broken.rhai", "fn one() {");
+    write("tasks/imports.rhai", "import \"_lib/broken\" as it;\nfn two() { it::one() }");
+    write("plugins/odd/plugin.toml", "name = \"odd\"\nversion = \"1\"\napi = 1\n");
+    write("plugins/odd/unused.rhai", "fn one() { 1 }");
+    write("other/one.rhai", "fn one() { 1 }");
+
+    for (named, code) in [
+        ("tasks", 1),
+        ("tasks/a", 1),
+        (".", 1),
+        ("tasks/a/bad.rhai", 1),
+        ("tasks/imports.rhai", 1),
+        ("tasks/good.rhai", 0),
+        ("plugins", 0),
+        ("plugins/odd/plugin.toml", 0),
+        ("plugins/odd/unused.rhai", 2),
+        ("other/one.rhai", 2),
+        ("other", 2),
+    ] {
+        let path = folder.path().join(named);
+        let (output, out, err) = run(folder.path(), &["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(code), "check {named}: {out}{err}");
+    }
+}
+
+#[test]
 fn an_open_door_is_refused_at_start() {
     let folder = tempfile::tempdir().unwrap();
 
