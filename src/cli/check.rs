@@ -114,29 +114,38 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
     // A task or an entry is checked as what it will be: a task that somebody sends.
     let stores = store::open("memory:", folder, store::Settings::default()).await?;
     let client = Client::new(stores, catalogs, String::new()).routed(routes);
+    // Where the settings cannot be read, any task may be one that they send elsewhere.
+    let routes_are_known = mistakes.is_empty();
+    let check = |request| match client.check(request) {
+        Err(SubmitError::UnknownTask { .. }) if !routes_are_known => Ok(()),
+        checked => checked,
+    };
 
     let mut findings: Vec<Finding> = mistakes.into_iter().map(|broken| error("settings", broken)).collect();
     if let Some(why) = project::emptiness(folder) {
         findings.push(Finding { severity: Severity::Warning, code: "no-tasks", at: Broken::whole("tasks", why) });
     }
     findings.extend(catalog.broken.iter().cloned().map(|broken| error("not-loaded", broken)));
-    findings.extend(in_scripts(&loader, &client));
-    let (in_schedule, entries) = in_schedule(folder, &client);
+    findings.extend(in_scripts(&loader, &check));
+    let (in_schedule, entries) = in_schedule(folder, &check);
     findings.extend(in_schedule);
     let looked_at = looked_at(catalog.tasks.len(), catalog.plugins.len(), entries);
     let scripts = loader.outcomes().map(|(file, why)| (file.to_owned(), why.cloned())).collect();
     Ok(Found { findings, scripts, manifests: loader.manifests(), looked_at })
 }
 
-fn in_scripts(loader: &Loader, client: &Client) -> Vec<Finding> {
+/// Whether a task could be sent so.
+type Check<'a> = dyn Fn(Request) -> Result<(), SubmitError> + 'a;
+
+fn in_scripts(loader: &Loader, check: &Check<'_>) -> Vec<Finding> {
     let mut engine = script::engine();
     module::register(&mut engine);
     let lint = Lint::new(engine);
-    loader.scripts().flat_map(|script| lint.look(script, &|sent| refusal(client, sent))).collect()
+    loader.scripts().flat_map(|script| lint.look(script, &|sent| refusal(check, sent))).collect()
 }
 
 /// Why a task that a script sends would be refused; `None` when it would not.
-fn refusal(client: &Client, sent: &Sent) -> Option<String> {
+fn refusal(check: &Check<'_>, sent: &Sent) -> Option<String> {
     let (args, kwargs) = sent.arguments.clone().unwrap_or_default();
     let kwargs: BTreeMap<String, ()> = kwargs.into_iter().map(|name| (name, ())).collect();
     let request = Request {
@@ -145,7 +154,7 @@ fn refusal(client: &Client, sent: &Sent) -> Option<String> {
         kwargs: Some(to_json(&kwargs)),
         ..Request::default()
     };
-    match client.check(request) {
+    match check(request) {
         Err(SubmitError::BadArguments { .. }) if sent.arguments.is_none() => None,
         Err(
             why @ (SubmitError::UnknownTask { .. } | SubmitError::BrokenTask { .. } | SubmitError::BadArguments { .. }),
@@ -155,7 +164,7 @@ fn refusal(client: &Client, sent: &Sent) -> Option<String> {
 }
 
 /// What is wrong in the timetable, and how many entries it has.
-fn in_schedule(folder: &Path, client: &Client) -> (Vec<Finding>, usize) {
+fn in_schedule(folder: &Path, check: &Check<'_>) -> (Vec<Finding>, usize) {
     let wrong = |broken| error("schedule", broken);
     let text = match std::fs::read_to_string(folder.join(beat::FILE)) {
         Ok(text) => text,
@@ -173,7 +182,7 @@ fn in_schedule(folder: &Path, client: &Client) -> (Vec<Finding>, usize) {
         .collect();
     let places = places(&text);
     for entry in timetable.entries() {
-        if let Err(error) = client.check(entry.request(Utc::now())) {
+        if let Err(error) = check(entry.request(Utc::now())) {
             let place = places.get(&entry.name).copied().unwrap_or_default();
             findings.push(wrong(broken_at(beat::FILE, &text, place, format!("[{}]: {error}", entry.name))));
         }
@@ -310,6 +319,20 @@ mod tests {
 
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("schedules.toml:6:2: [b]: no task named `near.x`"), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mistake_in_the_settings_makes_no_task_unknown() {
+        let settings =
+            "store = \"redis://localhost\"\nslots = 0\n[routes]\n\"far.*\" = { queue = \"f\", remote = true }";
+        let schedules = "[a]\ntask = \"far.x\"\nschedule = \"10s\"\n\n[b]\ntask = \"a.f\"\nschedule = \"10s\"\n";
+        let script = ("tasks/a.rhai", "fn f(x) { delay(\"far.x\", [x]) }");
+
+        let found = found(&[script, ("umbel.toml", settings), ("schedules.toml", schedules)]).await;
+
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("umbel.toml:2:"), "{found:?}");
+        assert!(found[1].starts_with("schedules.toml:5:2: [b]: arguments for `a.f` are not valid"), "{found:?}");
     }
 
     #[tokio::test]
