@@ -151,6 +151,12 @@ fn a_wrong_value_is_told_with_its_line() {
         ("[limits]\nmemory = \"lots\"", "umbel.toml:2:10: limits.memory: `lots` is not a size, as in `128MiB`"),
         ("[limits]\nmemory = \"1kB\"", "umbel.toml:2:10: limits.memory: `1000B` is too little"),
         ("[limits]\ntime_limit = 0", "umbel.toml:2:14: limits.time_limit: no task runs in no time"),
+        ("[limits]\noperations = 0", "umbel.toml:2:14: limits.operations: no task runs in no operations"),
+        ("[limits]\nsoft_time_limit = 0", "umbel.toml:2:19: limits.soft_time_limit: every task would be told at once"),
+        (
+            "[limits]\nsoft_time_limit = \"10m\"",
+            "umbel.toml:2:19: limits.soft_time_limit: `10m` does not come before `limits.time_limit`, which is `10m`",
+        ),
         ("[routes]\n\"a b\" = { queue = \"q\" }", "umbel.toml:2:9: routes.\"a b\": `a b` is no pattern"),
         ("[routes]\na = { remote = true }", "umbel.toml:2:5: `queue` is missing in `routes.a`"),
         ("[[tokens]]\nname = \"a\"", "umbel.toml:1:1: `hash` is missing in `tokens[0]`"),
