@@ -190,6 +190,26 @@ fn every_mistake_of_the_file_is_told_in_its_order() {
 }
 
 #[test]
+fn a_wrong_value_is_not_told_as_a_missing_one() {
+    for (file, told) in [
+        ("[routes]\n\"a.*\" = { queue = 3 }", "umbel.toml:2:19: routes.\"a.*\".queue: `3` is not a text in quotes"),
+        ("[routes]\n\"a.*\" = { queue = \"\" }", "umbel.toml:2:19: routes.\"a.*\".queue: is empty"),
+        (
+            "[routes.a]\nqueue = 3\nzzz = 1",
+            "umbel.toml:2:9: routes.a.queue: `3` is not a text in quotes\n\
+          umbel.toml:3:1: `zzz` is not a setting of `routes.a`; there are `queue`, `remote`",
+        ),
+        (
+            "routes.a = { queue = 3 }\nroutes.b = { }",
+            "umbel.toml:1:22: routes.a.queue: `3` is not a text in quotes\n\
+          umbel.toml:2:12: `queue` is missing in `routes.b`",
+        ),
+    ] {
+        assert_eq!(refusals(file), told, "{file}");
+    }
+}
+
+#[test]
 fn a_wrong_variable_or_flag_is_named() {
     let variable = |name, value| told(load("slots = 3", &[(name, value)], &Flags::default()));
     for (name, value, expected) in [
