@@ -36,6 +36,12 @@ pub(super) fn run(
     settings: Result<Settings, Vec<Broken>>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
+    // Where there is no folder, the settings say so, and there is nothing else to say.
+    if let Err(mistakes) = &settings
+        && let Some(missing) = mistakes.first().filter(|_| !folder.is_dir())
+    {
+        return Err(missing.clone().into());
+    }
     let wanted = Wanted::of(folder, &checking.files)?;
     let found = runtime()?.block_on(look(folder, settings))?;
     wanted.are_among(&found.read())?;
