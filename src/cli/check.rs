@@ -146,7 +146,7 @@ type Check<'a> = dyn Fn(Request) -> Result<(), SubmitError> + 'a;
 fn in_scripts(loader: &Loader, check: &Check<'_>) -> Vec<Finding> {
     let mut engine = script::engine();
     module::register(&mut engine);
-    let lint = Lint::new(engine);
+    let lint = Lint::new(engine).with_options(&module::OPTIONS);
     loader.scripts().flat_map(|script| lint.look(script, &|sent| refusal(check, sent))).collect()
 }
 

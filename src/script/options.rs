@@ -36,7 +36,7 @@ pub(super) fn read_options(declaration: &Declaration) -> Result<(Options, Option
 }
 
 fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
-    if let Some((name, _)) = fields.unknown(&KNOWN).find(|(name, _)| LATER.contains(name)) {
+    if let Some(name) = fields.unknown(&KNOWN).find(|name| LATER.contains(name)) {
         return Err(format!("`{name}` is not built yet; leave it out"));
     }
     fields.only(&KNOWN)?;
