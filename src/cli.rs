@@ -207,7 +207,10 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Token(making) => token::run(making, json),
         Command::New { folder } => new::run(&folder),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Line::command(), "umbel", &mut io::stdout());
+            // It panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Line::command(), "umbel", &mut script);
+            say(String::from_utf8(script)?.trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
     }

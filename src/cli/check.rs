@@ -1,5 +1,7 @@
 //! `umbel check`: looks for mistakes in everything that a folder holds, without running any of it.
 
+mod wanted;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,15 +13,17 @@ use super::paper::{has_colours, say};
 use super::{diagnostic, project, runtime};
 use crate::beat::{self, Problem, Timetable};
 use crate::client::{Client, Request, Routes, SubmitError};
-use crate::config::{Settings, broken_at};
+use crate::config::{FILE, Settings, broken_at};
 use crate::plugin::{Loader, is_test};
 use crate::script::{self, Broken, Finding, Lint, Script, Sent, Severity};
 use crate::task::to_json;
 use crate::{module, store};
+pub(super) use wanted::NoFile;
+use wanted::Wanted;
 
 #[derive(clap::Args)]
 pub(super) struct Checking {
-    /// Tell only what is wrong in these files.
+    /// Tell only what is wrong in these files and folders.
     files: Vec<PathBuf>,
     /// Let warnings count as errors.
     #[arg(long)]
@@ -32,11 +36,17 @@ pub(super) fn run(
     settings: Result<Settings, Vec<Broken>>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let wanted = checking.files.iter().map(|file| inside(folder, file)).collect::<Result<Vec<String>, NoFile>>()?;
-    let Found { mut findings, looked_at } = runtime()?.block_on(look(folder, settings))?;
-    if !wanted.is_empty() {
-        findings.retain(|finding| wanted.contains(&finding.at.file));
+    // Where there is no folder, the settings say so, and there is nothing else to say.
+    if let Err(mistakes) = &settings
+        && let Some(missing) = mistakes.first().filter(|_| !folder.is_dir())
+    {
+        return Err(missing.clone().into());
     }
+    let wanted = Wanted::of(folder, &checking.files)?;
+    let found = runtime()?.block_on(look(folder, settings))?;
+    wanted.are_among(&found.read())?;
+    let looked_at = found.looked_at.clone();
+    let findings = found.about(&wanted);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     if json {
@@ -67,28 +77,32 @@ fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// A file that cannot be checked.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum NoFile {
-    #[error("there is no file `{}`", .0.display())]
-    Missing(PathBuf),
-    #[error("`{}` is not in the project `{}`: `--dir` names another one", .file.display(), .folder.display())]
-    Outside { file: PathBuf, folder: PathBuf },
-}
-
-/// A file as findings name it: from the project's folder, with `/`.
-fn inside(folder: &Path, file: &Path) -> Result<String, NoFile> {
-    let whole = |path: &Path| path.canonicalize().ok();
-    let found = whole(file).or_else(|| whole(&folder.join(file))).ok_or_else(|| NoFile::Missing(file.to_owned()))?;
-    let outside = || NoFile::Outside { file: file.to_owned(), folder: folder.to_owned() };
-    let project = whole(folder).ok_or_else(outside)?;
-    Ok(found.strip_prefix(project).map_err(|_| outside())?.to_string_lossy().into_owned())
-}
-
 struct Found {
     findings: Vec<Finding>,
+    /// The scripts that were loaded, and why one was not: something in it or in what it imports.
+    scripts: Vec<(String, Option<Broken>)>,
+    manifests: Vec<String>,
     /// How much there was, in words.
     looked_at: String,
+}
+
+impl Found {
+    /// The files that something would have been found in.
+    fn read(&self) -> Vec<String> {
+        let scripts = self.scripts.iter().map(|(file, _)| file);
+        let found = self.findings.iter().map(|finding| &finding.at.file);
+        let others = [FILE, beat::FILE].map(str::to_owned);
+        scripts.chain(found).chain(&self.manifests).cloned().chain(others).collect()
+    }
+
+    /// What is wrong with the files that are `wanted`, also where it lies in what they import.
+    fn about(self, wanted: &Wanted<'_>) -> Vec<Finding> {
+        let Self { mut findings, scripts, .. } = self;
+        let reasons: Vec<Broken> =
+            scripts.into_iter().filter(|(file, _)| wanted.has(file)).filter_map(|(_, why)| why).collect();
+        findings.retain(|finding| wanted.has(&finding.at.file) || reasons.contains(&finding.at));
+        findings
+    }
 }
 
 async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow::Result<Found> {
@@ -107,33 +121,43 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
     // A task or an entry is checked as what it will be: a task that somebody sends.
     let stores = store::open("memory:", folder, store::Settings::default()).await?;
     let client = Client::new(stores, catalogs, String::new()).routed(routes);
+    // Where the settings cannot be read, any task may be one that they send elsewhere.
+    let routes_are_known = mistakes.is_empty();
+    let check = |request| match client.check(request) {
+        Err(SubmitError::UnknownTask { .. }) if !routes_are_known => Ok(()),
+        checked => checked,
+    };
 
     let mut findings: Vec<Finding> = mistakes.into_iter().map(|broken| error("settings", broken)).collect();
     if let Some(why) = project::emptiness(folder) {
         findings.push(Finding { severity: Severity::Warning, code: "no-tasks", at: Broken::whole("tasks", why) });
     }
     findings.extend(catalog.broken.iter().chain(&tests.broken).cloned().map(|broken| error("not-loaded", broken)));
-    findings.extend(in_scripts(&loader, &client));
-    let (in_schedule, entries) = in_schedule(folder, &client);
+    findings.extend(in_scripts(&loader, &check));
+    let (in_schedule, entries) = in_schedule(folder, &check);
     findings.extend(in_schedule);
     let looked_at = looked_at(catalog.tasks.len(), catalog.plugins.len(), entries);
-    Ok(Found { findings, looked_at })
+    let scripts = loader.outcomes().map(|(file, why)| (file.to_owned(), why.cloned())).collect();
+    Ok(Found { findings, scripts, manifests: loader.manifests(), looked_at })
 }
 
-fn in_scripts(loader: &Loader, client: &Client) -> Vec<Finding> {
+/// Whether a task could be sent so.
+type Check<'a> = dyn Fn(Request) -> Result<(), SubmitError> + 'a;
+
+fn in_scripts(loader: &Loader, check: &Check<'_>) -> Vec<Finding> {
     let mut engine = script::engine();
     module::register(&mut engine);
-    let tasks = Lint::new(engine);
+    let tasks = Lint::new(engine).with_options(&module::OPTIONS);
     let mut engine = script::engine();
     module::register(&mut engine);
     module::register_assertions(&mut engine);
-    let tests = Lint::new(engine);
+    let tests = Lint::new(engine).with_options(&module::OPTIONS);
     let lint = |script: &Script| if is_test(&script.file) { &tests } else { &tasks };
-    loader.scripts().flat_map(|script| lint(script).look(script, &|sent| refusal(client, sent))).collect()
+    loader.scripts().flat_map(|script| lint(script).look(script, &|sent| refusal(check, sent))).collect()
 }
 
 /// Why a task that a script sends would be refused; `None` when it would not.
-fn refusal(client: &Client, sent: &Sent) -> Option<String> {
+fn refusal(check: &Check<'_>, sent: &Sent) -> Option<String> {
     let (args, kwargs) = sent.arguments.clone().unwrap_or_default();
     let kwargs: BTreeMap<String, ()> = kwargs.into_iter().map(|name| (name, ())).collect();
     let request = Request {
@@ -142,7 +166,7 @@ fn refusal(client: &Client, sent: &Sent) -> Option<String> {
         kwargs: Some(to_json(&kwargs)),
         ..Request::default()
     };
-    match client.check(request) {
+    match check(request) {
         Err(SubmitError::BadArguments { .. }) if sent.arguments.is_none() => None,
         Err(
             why @ (SubmitError::UnknownTask { .. } | SubmitError::BrokenTask { .. } | SubmitError::BadArguments { .. }),
@@ -152,7 +176,7 @@ fn refusal(client: &Client, sent: &Sent) -> Option<String> {
 }
 
 /// What is wrong in the timetable, and how many entries it has.
-fn in_schedule(folder: &Path, client: &Client) -> (Vec<Finding>, usize) {
+fn in_schedule(folder: &Path, check: &Check<'_>) -> (Vec<Finding>, usize) {
     let wrong = |broken| error("schedule", broken);
     let text = match std::fs::read_to_string(folder.join(beat::FILE)) {
         Ok(text) => text,
@@ -170,7 +194,7 @@ fn in_schedule(folder: &Path, client: &Client) -> (Vec<Finding>, usize) {
         .collect();
     let places = places(&text);
     for entry in timetable.entries() {
-        if let Err(error) = client.check(entry.request(Utc::now())) {
+        if let Err(error) = check(entry.request(Utc::now())) {
             let place = places.get(&entry.name).copied().unwrap_or_default();
             findings.push(wrong(broken_at(beat::FILE, &text, place, format!("[{}]: {error}", entry.name))));
         }
@@ -330,6 +354,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_mistake_in_the_settings_makes_no_task_unknown() {
+        let settings =
+            "store = \"redis://localhost\"\nslots = 0\n[routes]\n\"far.*\" = { queue = \"f\", remote = true }";
+        let schedules = "[a]\ntask = \"far.x\"\nschedule = \"10s\"\n\n[b]\ntask = \"a.f\"\nschedule = \"10s\"\n";
+        let script = ("tasks/a.rhai", "fn f(x) { delay(\"far.x\", [x]) }");
+
+        let found = found(&[script, ("umbel.toml", settings), ("schedules.toml", schedules)]).await;
+
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("umbel.toml:2:"), "{found:?}");
+        assert!(found[1].starts_with("schedules.toml:5:2: [b]: arguments for `a.f` are not valid"), "{found:?}");
+    }
+
+    #[tokio::test]
     async fn an_entry_that_could_not_be_sent_is_found_too() {
         let found = found(&[
             ("tasks/math.rhai", "fn add(x, y) { x + y }"),
@@ -357,21 +395,5 @@ mod tests {
     fn one_of_a_kind_is_told_as_one() {
         assert_eq!(looked_at(1, 1, 1), "1 task, 1 plugin, 1 schedule entry");
         assert_eq!(looked_at(0, 2, 0), "0 tasks, 2 plugins, 0 schedule entries");
-    }
-
-    #[test]
-    fn a_file_is_named_from_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("tasks")).unwrap();
-        let file = folder.path().join("tasks/a.rhai");
-        std::fs::write(&file, "").unwrap();
-
-        let outside = std::env::temp_dir();
-
-        assert_eq!(inside(folder.path(), &file).unwrap(), "tasks/a.rhai");
-        assert_eq!(inside(folder.path(), Path::new("tasks/a.rhai")).unwrap(), "tasks/a.rhai");
-        let none = Path::new("tasks/none.rhai");
-        assert_eq!(inside(folder.path(), none), Err(NoFile::Missing(none.to_owned())));
-        assert!(matches!(inside(folder.path(), &outside), Err(NoFile::Outside { .. })));
     }
 }

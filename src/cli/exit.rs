@@ -33,6 +33,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> ExitCode {
     let of_store = |error: &store::Error| match error {
         store::Error::Held(_) | store::Error::Away { .. } | store::Error::Full { .. } => NOBODY,
         store::Error::DuplicateId { .. } | store::Error::BadCursor { .. } => WRONG,
+        store::Error::Other(error) if error.is::<store::NoCopy>() => WRONG,
         store::Error::Other(_) => FAILED,
     };
     let is_wrong = error.is::<Broken>()

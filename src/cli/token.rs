@@ -20,10 +20,16 @@ const PREFIX: &str = "umbel_";
 #[derive(Args)]
 pub(super) struct Making {
     /// Whose it is; the log names it so.
+    #[arg(value_parser = name)]
     name: String,
     /// What it lets its bearer do; may be given more than once. `send` and `read` unless given.
     #[arg(long = "scope", value_name = "SCOPE", default_values = ["send", "read"])]
     scopes: Vec<Scope>,
+}
+
+// The settings refuse such a table.
+fn name(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("say whose token it is, for the log") } else { Ok(text.to_owned()) }
 }
 
 impl ValueEnum for Scope {

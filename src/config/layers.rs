@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use figment::error::Kind;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::Deserialize;
@@ -168,14 +169,24 @@ fn parse(text: String) -> Result<ImDocument<String>, Vec<Broken>> {
 
 /// Every mistake of the file: what is wrong is left out, and the rest read again.
 fn mistakes(document: &ImDocument<String>, mut file: Dict) -> Vec<Broken> {
-    let mut found = Vec::new();
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
     while let Err(error) = Settings::deserialize(&Value::from(file.clone())) {
         let offset = match error.kind {
-            figment::error::Kind::UnknownField(..) => place::of_key(document, &error.path),
+            Kind::UnknownField(..) => place::of_key(document, &error.path),
             _ => place::of_value(document, &error.path),
         };
-        found.push((offset, broken(document, offset, told::message(&error))));
-        if !leave_out(&mut file, &error.path) {
+        let is_left_out = |name: &str| {
+            left_out.iter().any(|path: &Vec<String>| {
+                path.split_last().is_some_and(|(last, table)| last == name && table == error.path)
+            })
+        };
+        // What we took out ourselves is missing to nobody else.
+        if !matches!(&error.kind, Kind::MissingField(name) if is_left_out(name)) {
+            found.push((offset, broken(document, offset, told::message(&error))));
+        }
+        let is_out = leave_out(&mut file, &error.path);
+        left_out.push(error.path);
+        if !is_out {
             break;
         }
     }

@@ -6,8 +6,9 @@ use bytesize::ByteSize;
 
 use super::{Settings, told};
 use crate::client::Route;
+use crate::script::Limits;
 use crate::store;
-use crate::task::QueueName;
+use crate::task::{QueueName, show_duration};
 
 /// A setting, by its path, that may not be as it is, and why.
 pub(super) type Refusal = (Vec<String>, String);
@@ -81,14 +82,29 @@ fn remote(settings: &Settings) -> Vec<Refusal> {
 }
 
 fn limits(settings: &Settings) -> Vec<Refusal> {
-    let limits = &settings.limits;
-    let no_time = limits.time_limit == Duration::ZERO;
-    let no_time = no_time.then(|| (path(["limits", "time_limit"]), "no task runs in no time".to_owned()));
-    let too_little = (limits.memory < LEAST_MEMORY).then(|| {
-        let why = format!("`{}` is too little for any script: give it `1MiB` at least", told::size(limits.memory));
-        (path(["limits", "memory"]), why)
-    });
-    no_time.into_iter().chain(too_little).collect()
+    let Limits { time_limit, soft_time_limit, memory, operations, of_plugin: _ } = settings.limits;
+    let mut refusals = Vec::new();
+    let mut refuse = |name: &str, why: String| refusals.push((path(["limits", name]), why));
+    if time_limit == Duration::ZERO {
+        refuse("time_limit", "no task runs in no time".to_owned());
+    }
+    match soft_time_limit {
+        Some(Duration::ZERO) => refuse("soft_time_limit", "every task would be told at once".to_owned()),
+        Some(soft) if soft >= time_limit => {
+            let (soft, hard) = (show_duration(soft), show_duration(time_limit));
+            let why = format!("`{soft}` does not come before `limits.time_limit`, which is `{hard}`: make it shorter");
+            refuse("soft_time_limit", why);
+        }
+        _ => {}
+    }
+    if memory < LEAST_MEMORY {
+        let why = format!("`{}` is too little for any script: give it `1MiB` at least", told::size(memory));
+        refuse("memory", why);
+    }
+    if operations == Some(0) {
+        refuse("operations", "no task runs in no operations: leave it out where they have no bound".to_owned());
+    }
+    refusals
 }
 
 fn path<const N: usize>(parts: [&str; N]) -> Vec<String> {

@@ -151,6 +151,12 @@ fn a_wrong_value_is_told_with_its_line() {
         ("[limits]\nmemory = \"lots\"", "umbel.toml:2:10: limits.memory: `lots` is not a size, as in `128MiB`"),
         ("[limits]\nmemory = \"1kB\"", "umbel.toml:2:10: limits.memory: `1000B` is too little"),
         ("[limits]\ntime_limit = 0", "umbel.toml:2:14: limits.time_limit: no task runs in no time"),
+        ("[limits]\noperations = 0", "umbel.toml:2:14: limits.operations: no task runs in no operations"),
+        ("[limits]\nsoft_time_limit = 0", "umbel.toml:2:19: limits.soft_time_limit: every task would be told at once"),
+        (
+            "[limits]\nsoft_time_limit = \"10m\"",
+            "umbel.toml:2:19: limits.soft_time_limit: `10m` does not come before `limits.time_limit`, which is `10m`",
+        ),
         ("[routes]\n\"a b\" = { queue = \"q\" }", "umbel.toml:2:9: routes.\"a b\": `a b` is no pattern"),
         ("[routes]\na = { remote = true }", "umbel.toml:2:5: `queue` is missing in `routes.a`"),
         ("[[tokens]]\nname = \"a\"", "umbel.toml:1:1: `hash` is missing in `tokens[0]`"),
@@ -181,6 +187,26 @@ fn every_mistake_of_the_file_is_told_in_its_order() {
     let lines: Vec<&str> = refused.lines().map(|line| line.split(": ").next().unwrap()).collect();
     let places = ["1:9", "2:1", "3:8", "5:10", "6:1", "7:2"].map(|place| format!("umbel.toml:{place}"));
     assert_eq!(lines, places, "{refused}");
+}
+
+#[test]
+fn a_wrong_value_is_not_told_as_a_missing_one() {
+    for (file, told) in [
+        ("[routes]\n\"a.*\" = { queue = 3 }", "umbel.toml:2:19: routes.\"a.*\".queue: `3` is not a text in quotes"),
+        ("[routes]\n\"a.*\" = { queue = \"\" }", "umbel.toml:2:19: routes.\"a.*\".queue: is empty"),
+        (
+            "[routes.a]\nqueue = 3\nzzz = 1",
+            "umbel.toml:2:9: routes.a.queue: `3` is not a text in quotes\n\
+          umbel.toml:3:1: `zzz` is not a setting of `routes.a`; there are `queue`, `remote`",
+        ),
+        (
+            "routes.a = { queue = 3 }\nroutes.b = { }",
+            "umbel.toml:1:22: routes.a.queue: `3` is not a text in quotes\n\
+          umbel.toml:2:12: `queue` is missing in `routes.b`",
+        ),
+    ] {
+        assert_eq!(refusals(file), told, "{file}");
+    }
 }
 
 #[test]

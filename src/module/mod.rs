@@ -25,6 +25,9 @@ use serde::de::DeserializeOwned;
 use crate::script::{HostError, Native, brief, to_json, to_typed_json};
 use crate::task::Json;
 
+/// The functions whose last argument may be a map of options, each with the names of these.
+pub const OPTIONS: [(&str, &[&str]); 2] = [("apply", &send::OPTIONS), ("task::retry", &task::RETRY_OPTIONS)];
+
 /// Registers every native module with `engine`.
 pub fn register(engine: &mut Engine) {
     let mut global = Module::new();

@@ -9,7 +9,8 @@ use super::{add, marked, time, wrong};
 use crate::script::{Fields, Native, Submission, host, outside};
 use crate::task::{TaskId, Timestamp};
 
-const KNOWN: [&str; 8] = ["kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
+pub(super) const OPTIONS: [&str; 8] =
+    ["kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
 
 pub(super) fn functions(global: &mut Module) {
     add(
@@ -36,7 +37,7 @@ fn submit(what: &str, name: &str, args: Array, options: Map) -> Native<String> {
     let host = host(what)?;
     let bad = |why: String| wrong("TypeError", format!("options of `{what}(\"{name}\")`: {why}"));
     let fields = Fields::new(options);
-    fields.only(&KNOWN).map_err(bad)?;
+    fields.only(&OPTIONS).map_err(bad)?;
     let submission = Submission {
         task: name.to_owned(),
         // As one value, so that the bound on JSON is that of all arguments together.

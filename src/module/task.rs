@@ -8,6 +8,8 @@ use super::{add, number, wrong};
 use crate::script::{self, Fields, HostError, Native, TaskFacts, from_typed_json, host, outside};
 use crate::task::TaskId;
 
+pub(super) const RETRY_OPTIONS: [&str; 3] = ["countdown", "reason", "max_retries"];
+
 /// The most of a note that is kept, in bytes; the rest is cut.
 const MAX_NOTE: usize = 1 << 10;
 
@@ -109,7 +111,7 @@ fn retry(options: Map) -> Native<()> {
     facts("task::retry")?;
     let bad = |why: String| wrong("TypeError", format!("options of `task::retry`: {why}"));
     let fields = Fields::new(options);
-    fields.only(&["countdown", "reason", "max_retries"]).map_err(bad)?;
+    fields.only(&RETRY_OPTIONS).map_err(bad)?;
     let countdown = fields.duration("countdown").map_err(bad)?;
     let max_retries = fields.retries("max_retries").map_err(bad)?.map(|count| count.unwrap_or(u32::MAX));
     let reason = fields.text("reason").map_err(bad)?.unwrap_or_else(|| "the task asked to be retried".to_owned());

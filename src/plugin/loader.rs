@@ -89,6 +89,19 @@ impl Loader {
         self.scripts.all()
     }
 
+    /// Every script of the last load, by its file, and why it could not be loaded: what is wrong in it, or in what it
+    /// imports.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&str, Option<&Broken>)> {
+        self.scripts.outcomes()
+    }
+
+    /// The manifests of the last load, by their paths from the project's folder.
+    pub fn manifests(&self) -> Vec<String> {
+        let (plugins, files) = (self.folder.join(PLUGINS), self.scripts.files());
+        let folders = with_manifest(&plugins, &files);
+        folders.map(|folder| format!("{PLUGINS}/{}/{MANIFEST}", name(folder))).collect()
+    }
+
     /// Reads everything, and swaps the catalog if anything differs; the log says what. What is wrong is in the
     /// catalog too (`broken`, and `broken` of its plugins) and stops nothing else. Blocks.
     pub fn load(&mut self) {
@@ -169,10 +182,8 @@ impl Loader {
 
     /// The manifest in each folder of `plugins/`. A folder without one is no plugin.
     fn drafts(&self, files: &Snapshot) -> Vec<(PathBuf, Result<Draft, Broken>)> {
-        let plugins = self.folder.join(PLUGINS);
         let mut drafts: Vec<(PathBuf, Result<Draft, Broken>)> = Vec::new();
-        let manifests = files.under(&plugins).filter(|path| path.file_name().is_some_and(|name| name == MANIFEST));
-        for folder in manifests.filter_map(Path::parent).filter(|folder| folder.parent() == Some(&plugins)) {
+        for folder in with_manifest(&self.folder.join(PLUGINS), files) {
             let shown = format!("{PLUGINS}/{}", name(folder));
             let draft = Draft::read(files, folder, &shown, drafts.iter().filter_map(|(_, draft)| draft.as_ref().ok()));
             drafts.push((folder.to_owned(), draft));
@@ -279,6 +290,12 @@ fn add(task: &Arc<Task>, catalog: &mut Catalog) {
     };
     let message = format!("task `{}` is defined already, at {}:{}", task.name, first.script.file, first.line);
     catalog.broken.push(task.script.broken(task.line, None, message));
+}
+
+/// The folders of `plugins` that have a manifest.
+fn with_manifest<'a>(plugins: &'a Path, files: &'a Snapshot) -> impl Iterator<Item = &'a Path> {
+    let manifests = files.under(plugins).filter(|path| path.file_name().is_some_and(|name| name == MANIFEST));
+    manifests.filter_map(Path::parent).filter(move |folder| folder.parent() == Some(plugins))
 }
 
 fn name(folder: &Path) -> String {

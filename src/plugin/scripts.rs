@@ -60,6 +60,11 @@ impl Scripts {
         loaded.into_values()
     }
 
+    /// Every file that was loaded in the last pass, and why it could not be.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&str, Option<&Broken>)> {
+        self.kept.iter().map(|(file, kept)| (file.as_str(), kept.result.as_ref().err()))
+    }
+
     /// The script of `file`, a path from the project's folder; its imports start from `folder`. The same as in the
     /// last pass when neither it nor what it imports has changed, and the same error.
     pub fn load(&mut self, file: &str, folder: &Path) -> Result<Arc<Script>, Broken> {

@@ -6,6 +6,9 @@ use super::engine::CALL_LEVELS;
 use super::{Broken, Host, HostError, Script, brief, to_json};
 use crate::task::Failure;
 
+/// How the names begin that rhai gives to closures.
+const ANONYMOUS: &str = "anon$";
+
 /// The longest message that is kept, in bytes; the rest is cut.
 const MAX_MESSAGE: usize = 16 << 10;
 
@@ -63,7 +66,7 @@ pub(super) fn unwrap(mut error: EvalAltResult) -> (Vec<Frame>, EvalAltResult) {
         match error {
             EvalAltResult::ErrorInFunctionCall(function, file, inner, called_at) => {
                 if !is_native(&function, &inner, called_at) {
-                    let function = if function.starts_with("anon$") { "a closure".to_owned() } else { function };
+                    let function = if function.starts_with(ANONYMOUS) { "a closure".to_owned() } else { function };
                     frames.push(Frame { function, file, at: inner.position() });
                 }
                 error = *inner;
@@ -180,7 +183,12 @@ fn shown(value: &Dynamic) -> String {
 /// `signature` is what rhai makes of a call: `add (i64, map)`.
 fn not_found(signature: &str) -> Failure {
     let (called, given) = parts(signature);
-    if called.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+    if called.starts_with(ANONYMOUS) {
+        let why = format!(
+            "there is no closure that takes ({given}): it has other parameters, or is one that an import returned"
+        );
+        Failure::builtin("TypeError", why)
+    } else if called.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         Failure::builtin("NameError", format!("there is no function `{called}` that takes ({given})"))
     } else {
         Failure::builtin("TypeError", format!("`{called}` cannot be applied to ({given})"))

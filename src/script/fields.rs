@@ -15,20 +15,15 @@ impl Fields {
         Self(map)
     }
 
-    /// The names in the map that are not `known`, each with the known one that is nearest.
-    pub fn unknown<'a>(&'a self, known: &'a [&'a str]) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        let strangers = self.0.keys().map(|name| name.as_str()).filter(|name| !known.contains(name));
-        strangers.map(|name| (name, nearest(name, known.iter().copied())))
+    /// The names in the map that are not `known`.
+    pub fn unknown<'a>(&'a self, known: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+        self.0.keys().map(|name| name.as_str()).filter(|name| !known.contains(name))
     }
 
     /// # Errors
     /// Names the first option that is not `known`.
     pub fn only(&self, known: &[&str]) -> Result<(), String> {
-        match self.unknown(known).next() {
-            None => Ok(()),
-            Some((name, Some(near))) => Err(format!("there is no option `{name}`; did you mean `{near}`?")),
-            Some((name, None)) => Err(format!("there is no option `{name}`; there are {}", known.join(", "))),
-        }
+        self.unknown(known).next().map_or(Ok(()), |name| Err(no_option(name, known)))
     }
 
     pub fn value(&self, name: &str) -> Option<&Dynamic> {
@@ -92,6 +87,14 @@ pub fn duration_of(value: &Dynamic) -> Option<Duration> {
         _ => value.clone().into_string().ok()?,
     };
     parse_duration(&text).ok()
+}
+
+/// Says that `name` is no option, and which one may have been meant.
+pub(super) fn no_option(name: &str, known: &[&str]) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("there is no option `{name}`; did you mean `{near}`?"),
+        None => format!("there is no option `{name}`; there are {}", known.join(", ")),
+    }
 }
 
 fn shown(value: &Dynamic) -> String {

@@ -5,14 +5,16 @@
 //! (a method may be a function kept in a map) nothing is said: a false alarm costs more trust than a miss.
 
 mod callable;
+mod callbacks;
 mod dead;
 mod facts;
 mod options;
 
-use rhai::{AST, ASTNode, Engine, Expr, FnCallExpr, OptimizationLevel, Position, Stmt};
+use rhai::{AST, ASTNode, BinaryExpr, Engine, Expr, FnCallExpr, Namespace, OptimizationLevel, Position, Stmt};
 use serde::Serialize;
 
-use super::{Broken, Script, load};
+use super::{Broken, Script, fields, load};
+use crate::task::{did_you_mean, nearest};
 use callable::{Arities, Natives};
 use facts::Facts;
 
@@ -51,6 +53,7 @@ pub type Refusal<'a> = dyn Fn(&Sent) -> Option<String> + 'a;
 pub struct Lint {
     engine: Engine,
     natives: Natives,
+    options: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Lint {
@@ -59,7 +62,12 @@ impl Lint {
         // What the optimizer leaves out was written all the same.
         engine.set_optimization_level(OptimizationLevel::None);
         let natives = Natives::of(&engine);
-        Self { engine, natives }
+        Self { engine, natives, options: &[] }
+    }
+
+    /// Knows native functions whose last argument may be a map of options, each with the names of these.
+    pub fn with_options(self, options: &'static [(&'static str, &'static [&'static str])]) -> Self {
+        Self { options, ..self }
     }
 
     /// What is wrong in the file of `script` beyond what loading it has found, by line. Its imports are looked at
@@ -88,6 +96,8 @@ impl Lint {
     }
 }
 
+const METHOD: &str = "there is no method";
+
 /// One file that is looked through.
 struct Looking<'a> {
     lint: &'a Lint,
@@ -105,6 +115,8 @@ impl<'a> Looking<'a> {
                     self.call(call, *at);
                 }
                 Some(ASTNode::Expr(Expr::MethodCall(call, at))) => self.method(call, *at),
+                Some(ASTNode::Expr(Expr::Dot(link, ..))) => self.dot(link),
+                Some(ASTNode::Expr(Expr::Variable(variable, _, at))) => self.variable(&variable.1, &variable.2, *at),
                 _ => {}
             }
             true
@@ -125,7 +137,12 @@ impl<'a> Looking<'a> {
         if callable::TAKES_ANYTHING.contains(&name) {
             return;
         }
-        self.sent(call);
+        if !self.facts.functions.takes(name, call.args.len()) {
+            self.options(name, &call.args);
+            if let Some((task, rest)) = call.args.split_first() {
+                self.sent(name, task, rest);
+            }
+        }
         let known: [&'a Arities; 2] = [&self.facts.functions, self.lint.natives.global()];
         if self.facts.variables.contains(name) && !known.iter().any(|known| known.has(name)) {
             let message = format!("`{name}` is a variable: what it holds is called by `{name}.call(…)`");
@@ -135,15 +152,37 @@ impl<'a> Looking<'a> {
     }
 
     fn of_module(&mut self, call: &FnCallExpr, at: Position) {
-        let path: Vec<&str> = call.namespace.path.iter().map(|part| part.as_str()).collect();
+        let path = path(&call.namespace);
+        if path == ["global"] {
+            let message = format!("`global` has constants and no functions: write `{0}` for `global::{0}`", call.name);
+            return self.add(Severity::Error, "unknown-function", at, message);
+        }
+        self.options(&format!("{}::{}", path.join("::"), call.name), &call.args);
         let known = match callable::imported(self.script, &path) {
-            Some(imported) => imported,
+            Some(imported) => callable::functions(imported),
             None => match self.lint.natives.module(&path) {
                 Some(native) => native.clone(),
                 None => return,
             },
         };
         self.judge(call, at, &[&known], &format!("the module `{}` has no function", path.join("::")));
+    }
+
+    // rhai looks for what has a path only when the line runs.
+    fn variable(&mut self, name: &str, namespace: &Namespace, at: Position) {
+        let path = path(namespace);
+        let message = match callable::imported(self.script, &path) {
+            Some(imported) if !imported.contains_var(name) => {
+                let module = path.join("::");
+                format!("the module `{module}` exports no `{name}`: write `export const {name} = …;` there")
+            }
+            None if path == ["global"] && !self.facts.constants.contains(name) => {
+                let near = nearest(name, self.facts.constants.iter().map(String::as_str));
+                format!("the file has no constant `{name}`{}", did_you_mean(near))
+            }
+            _ => return,
+        };
+        self.add(Severity::Error, "unknown-constant", at, message);
     }
 
     fn pointer(&mut self, function: &str, at: Position) {
@@ -161,7 +200,25 @@ impl<'a> Looking<'a> {
             return;
         }
         let known: [&'a Arities; 2] = [&self.facts.methods, self.lint.natives.methods()];
-        self.judge(call, at, &known, "there is no method");
+        self.judge(call, at, &known, METHOD);
+        if !self.facts.methods.takes(name, call.args.len())
+            && let Some((at, message)) = callbacks::too_long(call, &self.facts.functions)
+        {
+            self.add(Severity::Error, "wrong-arity", at, message);
+        }
+    }
+
+    // `"math.add".delay([1, 2])`: what stands before the dot is the first argument.
+    fn dot(&mut self, link: &BinaryExpr) {
+        let first = match &link.rhs {
+            Expr::Dot(next, ..) | Expr::Index(next, ..) => &next.lhs,
+            only => only,
+        };
+        let Expr::MethodCall(call, _) = first else { return };
+        if !self.facts.methods.takes(&call.name, call.args.len()) {
+            self.options(&call.name, &call.args);
+            self.sent(&call.name, &link.lhs, &call.args);
+        }
     }
 
     fn judge(&mut self, call: &FnCallExpr, at: Position, known: &[&Arities], missing: &str) {
@@ -170,20 +227,33 @@ impl<'a> Looking<'a> {
             let message = callable::unknown(missing, name, known);
             self.add(Severity::Error, "unknown-function", at, message);
         } else if !known.iter().any(|known| known.takes(name, given)) {
-            let message = callable::wrong_arity(name, given, known);
+            let mut message = callable::wrong_arity(name, given, known);
+            if missing == METHOD && self.facts.methods.takes(name, given + 1) {
+                message += ", because what stands before the dot is `this`";
+            }
             self.add(Severity::Error, "wrong-arity", at, message);
         }
     }
 
-    fn sent(&mut self, call: &FnCallExpr) {
-        let name = call.name.as_str();
-        if !matches!(name, "delay" | "apply") || self.facts.functions.takes(name, call.args.len()) {
-            return;
+    fn sent(&mut self, name: &str, task: &Expr, rest: &[Expr]) {
+        let (true, Expr::StringConstant(task, at)) = (matches!(name, "delay" | "apply"), task) else { return };
+        if let ("delay", [Expr::Map(_, at)]) = (name, rest) {
+            let message =
+                format!("`delay` takes a list of arguments: write `apply(\"{task}\", [], #{{ … }})` for options");
+            return self.add(Severity::Error, "unsendable-task", *at, message);
         }
-        let Some(Expr::StringConstant(task, at)) = call.args.first() else { return };
-        let sent = Sent { task: task.to_string(), arguments: facts::arguments(&call.args[1..]) };
+        let sent = Sent { task: task.to_string(), arguments: facts::arguments(rest) };
         if let Some(message) = (self.refusal)(&sent) {
             self.add(Severity::Error, "unsendable-task", *at, message);
+        }
+    }
+
+    fn options(&mut self, function: &str, arguments: &[Expr]) {
+        let known = self.lint.options.iter().find(|(name, _)| *name == function);
+        let (Some((_, known)), Some(Expr::Map(options, _))) = (known, arguments.last()) else { return };
+        for (option, _) in options.0.iter().filter(|(option, _)| !known.contains(&option.name.as_str())) {
+            let message = format!("`{function}`: {}", fields::no_option(&option.name, known));
+            self.add(Severity::Error, "unknown-option", option.pos, message);
         }
     }
 
@@ -205,6 +275,10 @@ impl<'a> Looking<'a> {
         };
         self.findings.push(Finding { severity, code, at });
     }
+}
+
+fn path(namespace: &Namespace) -> Vec<&str> {
+    namespace.path.iter().map(|part| part.as_str()).collect()
 }
 
 /// A name that somebody wrote, and no operator, closure or property of rhai's own.

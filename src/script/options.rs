@@ -36,7 +36,7 @@ pub(super) fn read_options(declaration: &Declaration) -> Result<(Options, Option
 }
 
 fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
-    if let Some((name, _)) = fields.unknown(&KNOWN).find(|(name, _)| LATER.contains(name)) {
+    if let Some(name) = fields.unknown(&KNOWN).find(|name| LATER.contains(name)) {
         return Err(format!("`{name}` is not built yet; leave it out"));
     }
     fields.only(&KNOWN)?;
@@ -78,7 +78,10 @@ fn backoff(fields: &Fields) -> Result<Option<Duration>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+    use crate::script::Limits;
     use crate::task::{Priority, QueueName};
 
     fn options(script: &str) -> Result<(Options, Option<String>), String> {
@@ -118,6 +121,34 @@ mod tests {
     #[test]
     fn nothing_given_is_the_default() {
         assert_eq!(options("#{}").unwrap(), (Options::default(), None));
+    }
+
+    #[test]
+    fn readme_has_every_option_with_its_default() {
+        let readme = include_str!("../../README.md");
+        let rows = readme.lines().skip_while(|line| !line.starts_with("| option")).skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|')).map(|row| {
+            let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            (cells[1], cells[2])
+        });
+        let shown: BTreeMap<&str, &str> = rows.collect();
+
+        assert_eq!(shown.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from(KNOWN));
+        let mut nothing = BTreeSet::new();
+        for (name, default) in shown {
+            if ["off", "never", ""].contains(&default) {
+                nothing.insert(name);
+                continue;
+            }
+            // It is that of the settings.
+            let time_limit = (name == "time_limit").then_some(Limits::default().time_limit);
+            let (given, _) = options(&format!("#{{ {name}: {default} }}")).unwrap();
+            assert_eq!(given, Options { time_limit, ..Options::default() }, "{name}");
+        }
+        let Options { soft_time_limit: None, retry_backoff: None, expires: None, .. } = Options::default() else {
+            panic!("an option is not off without being given")
+        };
+        assert_eq!(nothing, BTreeSet::from(["soft_time_limit", "retry_backoff", "expires", "run"]));
     }
 
     #[test]

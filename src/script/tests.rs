@@ -43,9 +43,9 @@ impl Host for Nobody {
     }
 }
 
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(30);
-const MEMORY: ByteSize = ByteSize::mib(128);
+pub(super) const MEMORY: ByteSize = ByteSize::mib(128);
 
 /// An engine with a native function that panics, one that sleeps and one that fails as a host does.
 fn equipped() -> Arc<Engine> {
@@ -60,7 +60,7 @@ fn script(engine: &Engine, source: &str) -> Arc<Script> {
     Arc::new(Script::load(engine, &Roots::default(), "tasks/math.rhai", source).unwrap())
 }
 
-fn call(script: Arc<Script>, function: &str, arguments: &str, time_limit: Duration) -> Call {
+pub(super) fn call(script: Arc<Script>, function: &str, arguments: &str, time_limit: Duration) -> Call {
     let arguments = arguments.to_owned();
     Call {
         script,

@@ -70,6 +70,11 @@ impl Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Why no copy is made of what was named, or none there: nothing was done. Who asked may ask otherwise.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoCopy(String);
+
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -184,14 +189,17 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
 /// were. The copy is one moment of the store; what was running then runs again where the copy is opened.
 ///
 /// # Errors
-/// When the store is none in a file, `to` exists already, or one of them cannot be read or written. Nothing is left of
-/// a copy that failed.
+/// [`NoCopy`] when the store is none in a file or `to` exists already; others when one of them cannot be read or
+/// written. Nothing is left of a copy that failed.
 pub fn backup(url: &str, folder: &Path, to: &Path) -> Result<u64> {
     check_url(url)?;
     match url.strip_prefix("sqlite:") {
         Some(path) => embedded::backup(&folder.join(path), to),
-        None if url == "memory:" => Err(anyhow::anyhow!("a store in memory cannot be copied").into()),
-        None => Err(anyhow::anyhow!("a store in Redis is copied by Redis: see `redis-cli --rdb FILE`").into()),
+        None => {
+            let of_redis = "a store in Redis is copied by Redis: see `redis-cli --rdb FILE`";
+            let why = if url == "memory:" { "a store in memory cannot be copied" } else { of_redis };
+            Err(anyhow::Error::new(NoCopy(why.to_owned())).into())
+        }
     }
 }
 

@@ -191,10 +191,54 @@ fn schedules_are_shown_without_an_umbel() {
 #[test]
 fn a_shell_learns_the_commands() {
     let folder = tempfile::tempdir().unwrap();
-    for shell in ["bash", "zsh", "fish"] {
+    let help = run(folder.path(), &["--help"]).1;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.len() > 15, "{help}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (output, script, _) = run(folder.path(), &["completions", shell]);
-        assert!(output.status.success() && script.contains("schedules") && script.contains("umbel"), "{shell}");
+        assert!(output.status.success(), "{shell}");
+        for command in &commands {
+            assert!(script.contains(command), "{shell} does not learn `{command}`");
+        }
     }
+}
+
+#[test]
+fn where_nothing_can_be_written_a_command_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["completions", "bash"][..], &["config"]] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+
+        let output = umbel(folder.path()).args(arguments).stdout(full).output().unwrap();
+
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn wrong_usage_has_a_code_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    for file in ["data/umbel.db", "mine"] {
+        std::fs::write(folder.path().join(file), "").unwrap();
+    }
+    let mine = folder.path().join("mine");
+    let mine = mine.to_str().unwrap();
+    for (arguments, way_out) in [
+        (&["backup", mine][..], "name a new file"),
+        (&["backup", "/"], "exists already"),
+        (&["backup", "copy.db", "--store", "memory:"], "cannot be copied"),
+        (&["token", ""], "say whose token it is"),
+        (&["token", " "], "say whose token it is"),
+    ] {
+        let (output, _, said) = run(folder.path(), arguments);
+        assert!(output.status.code() == Some(2) && said.contains(way_out), "{arguments:?}: {said}");
+    }
+    assert_eq!(std::fs::read(mine).unwrap(), b"");
+    let (checked, _, said) = run(&folder.path().join("nowhere"), &["check"]);
+    assert!(checked.status.code() == Some(2) && said.contains("there is no such folder"), "{said}");
 }
 
 #[test]
@@ -230,6 +274,41 @@ fn check_names_every_problem_with_its_place() {
     }
     let problems: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(problems.as_array().unwrap().len(), 3, "{json}");
+}
+
+#[test]
+fn check_tells_of_what_was_named_and_of_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("tasks/good.rhai", "fn one() { 1 }");
+    write("tasks/a/bad.rhai", "fn one() { nothing_has_this() }");
+    write("tasks/_lib/broken.rhai", "fn one() {");
+    write("tasks/imports.rhai", "import \"_lib/broken\" as it;\nfn two() { it::one() }");
+    write("plugins/odd/plugin.toml", "name = \"odd\"\nversion = \"1\"\napi = 1\n");
+    write("plugins/odd/unused.rhai", "fn one() { 1 }");
+    write("other/one.rhai", "fn one() { 1 }");
+
+    for (named, code) in [
+        ("tasks", 1),
+        ("tasks/a", 1),
+        (".", 1),
+        ("tasks/a/bad.rhai", 1),
+        ("tasks/imports.rhai", 1),
+        ("tasks/good.rhai", 0),
+        ("plugins", 0),
+        ("plugins/odd/plugin.toml", 0),
+        ("plugins/odd/unused.rhai", 2),
+        ("other/one.rhai", 2),
+        ("other", 2),
+    ] {
+        let path = folder.path().join(named);
+        let (output, out, err) = run(folder.path(), &["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(code), "check {named}: {out}{err}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rhai::Engine;
+use rhai::{Engine, Module};
 
 use super::is_plain;
 use crate::script::Script;
@@ -26,6 +26,11 @@ impl Arities {
 
     pub fn takes(&self, name: &str, given: usize) -> bool {
         self.0.get(name).is_some_and(|arities| arities.contains(&given))
+    }
+
+    /// The most arguments that it takes; `None` when there is no such function.
+    pub fn most(&self, name: &str) -> Option<usize> {
+        self.0.get(name)?.last().copied()
     }
 }
 
@@ -68,16 +73,19 @@ impl Natives {
     }
 }
 
-/// The functions of what `script` imports under this name; `None` when it imports nothing so.
-pub(super) fn imported(script: &Script, path: &[&str]) -> Option<Arities> {
+/// What `script` imports under this name; `None` when it imports nothing so.
+pub(super) fn imported<'a>(script: &'a Script, path: &[&str]) -> Option<&'a Module> {
     let (first, inner) = path.split_first()?;
-    let module =
-        inner.iter().try_fold(script.module.get_sub_module(first)?, |module, name| module.get_sub_module(name))?;
+    inner.iter().try_fold(script.module.get_sub_module(first)?, |module, name| module.get_sub_module(name))
+}
+
+/// The functions that a module of a script has.
+pub(super) fn functions(module: &Module) -> Arities {
     let mut arities = Arities::default();
     for (_, _, name, arity, _) in module.iter_script_fn_info() {
         arities.add(name, arity);
     }
-    Some(arities)
+    arities
 }
 
 /// Says that nothing of `known` has this name; `missing` is how the sentence begins.

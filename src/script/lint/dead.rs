@@ -1,6 +1,6 @@
 //! Lines that are never reached.
 
-use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt, StmtBlock};
 
 /// Where a line follows one that leaves its block, and which one that is.
 pub(super) fn unreachable(ast: &AST) -> Vec<(Position, &'static str)> {
@@ -72,8 +72,11 @@ fn after_leaving(statements: &[Stmt]) -> Option<(Position, &'static str)> {
     Some((next.position(), message))
 }
 
+/// Says of a line that nothing goes on behind it.
 fn leaves(node: &Stmt) -> Option<&'static str> {
     let leaves_with = |flags: &ASTFlags, one, other| if flags.intersects(ASTFlags::BREAK) { one } else { other };
+    let in_every_case =
+        |leaves: bool| leaves.then_some("this is never reached: the lines before it leave in every case");
     match node {
         Stmt::Return(_, flags, _) => Some(leaves_with(
             flags,
@@ -85,6 +88,34 @@ fn leaves(node: &Stmt) -> Option<&'static str> {
             "this is never reached: the line before it breaks the loop",
             "this is never reached: the line before it continues the loop",
         )),
+        Stmt::Block(block) => in_every_case(leave(block)),
+        Stmt::If(flow, _) | Stmt::TryCatch(flow, _) => in_every_case(leave(&flow.body) && leave(&flow.branch)),
+        Stmt::Switch(switch, _) => {
+            let cases = &switch.1;
+            let leaves = |case: &Expr| matches!(case, Expr::Stmt(block) if leave(block));
+            in_every_case(cases.def_case.is_some() && cases.expressions.iter().all(|case| leaves(&case.rhs)))
+        }
+        Stmt::While(flow, _) if matches!(flow.expr, Expr::Unit(_) | Expr::BoolConstant(true, _)) => {
+            (!flow.body.iter().any(breaks)).then_some("this is never reached: the loop before it has no end")
+        }
         _ => None,
     }
+}
+
+fn leave(block: &StmtBlock) -> bool {
+    block.iter().any(|node| leaves(node).is_some())
+}
+
+/// Whether it may break the loop that it stands in.
+fn breaks(node: &Stmt) -> bool {
+    let mut found = false;
+    node.walk(&mut Vec::new(), &mut |path: &[ASTNode<'_>]| {
+        let is_loop =
+            |node: &ASTNode<'_>| matches!(node, ASTNode::Stmt(Stmt::While(..) | Stmt::Do(..) | Stmt::For(..)));
+        if let Some((ASTNode::Stmt(Stmt::BreakLoop(_, flags, _)), around)) = path.split_last() {
+            found |= flags.intersects(ASTFlags::BREAK) && !around.iter().any(is_loop);
+        }
+        true
+    });
+    found
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rhai::{AST, ASTNode, Expr, FnNamespace, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, FnNamespace, Stmt};
 
 use super::callable::Arities;
 use crate::script::Script;
@@ -11,8 +11,10 @@ use crate::script::Script;
 pub(super) struct Facts {
     /// What the file itself can call by name.
     pub functions: Arities,
-    /// What its own functions and those of its imports take as methods.
+    /// The same and the functions of its imports as methods: before the dot stands `this`, which is no argument.
     pub methods: Arities,
+    /// What it can read as `global::NAME`.
+    pub constants: HashSet<String>,
     /// Names of variables and parameters.
     pub variables: HashSet<String>,
     /// Every word under which a map may hold something.
@@ -30,14 +32,21 @@ impl Facts {
             if function.this_type.is_none() {
                 facts.functions.add(&function.name, arity);
             }
-            facts.add_method(&function.name, arity);
+            facts.methods.add(&function.name, arity);
         }
         for (_, module) in script.module.iter_sub_modules() {
             for (namespace, _, name, arity, _) in module.iter_script_fn_info() {
-                facts.add_method(name, arity);
+                facts.methods.add(name, arity);
                 if namespace == FnNamespace::Global {
                     facts.functions.add(name, arity);
                 }
+            }
+        }
+        for line in ast.statements() {
+            if let Stmt::Var(variable, flags, _) = line
+                && flags.intersects(ASTFlags::CONSTANT)
+            {
+                facts.constants.insert(variable.0.name.to_string());
             }
         }
         ast.walk(&mut |path: &[ASTNode<'_>]| {
@@ -50,14 +59,6 @@ impl Facts {
         });
         facts.read_imports(script);
         facts
-    }
-
-    // Before the dot stands `this`, or the first argument.
-    fn add_method(&mut self, name: &str, arity: usize) {
-        self.methods.add(name, arity);
-        if let Some(fewer) = arity.checked_sub(1) {
-            self.methods.add(name, fewer);
-        }
     }
 
     fn read(&mut self, node: &Expr) {

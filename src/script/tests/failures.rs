@@ -28,6 +28,7 @@ fn what_is_thrown_and_what_goes_wrong_has_a_class_of_pythons() {
         ("f(1)", "builtins", "TypeError", "`f` takes (); 1 were given"),
         ("let x = [1]; x.map(|n| n + x.len())", "builtins", "RuntimeError", "a closure uses a variable while"),
         ("let x = [1]; let copy = x; x.map(|n| n + copy.len())[3]", "builtins", "IndexError", "Array index 3"),
+        ("[1].map(|a, b, c, d| a)", "builtins", "TypeError", "there is no closure that takes (i64, i64): it has other"),
         ("[1] * 2", "builtins", "TypeError", "`*` cannot be applied to (array, i64)"),
         ("[1][5]", "builtins", "IndexError", "Array index 5 out of bounds: only 1 element in array"),
         ("let m = #{ a: 1 }; m.b", "builtins", "KeyError", "Property not found: b"),

@@ -8,11 +8,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use rusqlite::ErrorCode;
 
 use super::file::File;
-use crate::store::Result;
+use crate::store::{NoCopy, Result};
 
 /// Copies the database at `database` into the new file `to`, and tells how many bytes that were.
 ///
@@ -45,7 +45,7 @@ impl Part {
     fn create(to: &Path, mode: u32) -> anyhow::Result<Self> {
         refuse_existing(to)?;
         let mut name = std::ffi::OsString::from(".");
-        name.push(to.file_name().ok_or_else(|| anyhow!("`{}` names no file", to.display()))?);
+        name.push(to.file_name().ok_or_else(|| NoCopy(format!("`{}` names no file", to.display())))?);
         name.push(format!(".{}.part", std::process::id()));
         let path = to.with_file_name(name);
         OpenOptions::new()
@@ -87,6 +87,6 @@ impl Drop for Part {
 }
 
 fn refuse_existing(to: &Path) -> anyhow::Result<()> {
-    ensure!(fs::symlink_metadata(to).is_err(), "`{}` exists already; name a new file", to.display());
-    Ok(())
+    let why = || NoCopy(format!("`{}` exists already; name a new file", to.display()));
+    if fs::symlink_metadata(to).is_ok() { Err(why().into()) } else { Ok(()) }
 }
