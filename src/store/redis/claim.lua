@@ -45,8 +45,8 @@ local function cut(envelope)
   return '\0cut ' .. #envelope .. ' ' .. envelope:sub(1, END) .. ' ... ' .. envelope:sub(-END)
 end
 
--- Once a claim has so many bytes it ends, so that large messages come over within the time that somebody waits for them.
-local ENOUGH = 8388608
+-- Once a claim has so many bytes it ends, so that other answers do not wait for long behind large messages.
+local ENOUGH = 1048576
 -- So many are taken from a list at a time: how large they are is known only then.
 local PART = 16
 

@@ -3,6 +3,7 @@
 //! Reading is ours because Lua would be slow at it and could not tell why a message is unreadable. What dies between
 //! the two scripts is leased and comes back when the lease ends.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::task::{Message, QueueName};
 
 use super::Redis;
 use super::dead::Refused;
-use super::fault::PATIENCE;
+use super::fault::{PATIENCE, silent};
 use super::hands::Held;
 use super::record::Brief;
 use super::settle::{due, due_ms, expires, expires_ms};
@@ -170,20 +171,42 @@ impl Redis {
     async fn take(self: &Arc<Self>, queues: &[QueueName], most: usize, will_wait: bool) -> Result<Taken> {
         let (answer, answered) = oneshot::channel();
         let (store, queues) = (self.clone(), queues.to_vec());
-        tokio::spawn(async move {
-            let mut call = store.connection.scripts().claim.prepare_invoke();
-            call.arg(&store.process).arg(most).arg(store.lease_ms()).arg(u8::from(will_wait));
-            for queue in &queues {
-                call.arg(queue.as_str());
-            }
-            let taken: Result<Taken> = store.connection.run_within(LATE, &call).await;
+        tokio::spawn(async move { store.take_or_return(&queues, most, will_wait, answer).await });
+        answered.await.unwrap_or_else(|_| Err(anyhow!("the store is closed").into()))
+    }
+
+    async fn take_or_return(
+        &self,
+        queues: &[QueueName],
+        most: usize,
+        will_wait: bool,
+        answer: oneshot::Sender<Result<Taken>>,
+    ) {
+        let mut call = self.connection.scripts().claim.prepare_invoke();
+        call.arg(&self.process).arg(most).arg(self.lease_ms()).arg(u8::from(will_wait));
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let (number, road) = match self.connection.shared().await {
+            Ok(shared) => shared,
+            // Who asked and went away does not need the answer, here and below.
+            Err(cause) => return drop(answer.send(Err(cause))),
+        };
+        let mut connection = road.connection.clone();
+        let mut taken = pin!(call.invoke_async::<Taken>(&mut connection));
+        let heard = road.hear(PATIENCE, &mut taken).await;
+        let Some(taken) = heard else {
+            let _ = answer.send(Err(self.connection.doubt(number, silent(PATIENCE))));
             // A Redis that stood still grants what nobody waits for any more.
-            if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
-                store.give_up(&queues, first, &taken).await;
+            if let Ok(Ok((_, first, taken, ..))) = timeout(LATE, taken).await {
+                self.give_up(queues, first, &taken).await;
             }
-        });
-        let taken = timeout(PATIENCE, answered).await.map_err(|_| self.connection.silent())?;
-        taken.unwrap_or_else(|_| Err(anyhow!("the store is closed").into()))
+            return;
+        };
+        let taken = taken.map_err(|error| self.connection.doubt(number, error.into()));
+        if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
+            self.give_up(queues, first, &taken).await;
+        }
     }
 
     // Where this fails, they come back with the end of their lease.
@@ -225,11 +248,14 @@ impl Redis {
     async fn admit(&self, candidates: Vec<Candidate>) -> Result<Vec<Claimed>> {
         let mut call = self.connection.scripts().admit.prepare_invoke();
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
+        let mut bytes = 0;
         for Candidate { token, message } in &candidates {
+            let brief = Brief::of(message).to_text();
+            bytes += brief.len();
             call.arg(*token).arg(message.queue.as_str()).arg(message.id.as_str());
-            call.arg(due(message)).arg(expires(message)).arg(Brief::of(message).to_text());
+            call.arg(due(message)).arg(expires(message)).arg(brief);
         }
-        let decisions: Vec<String> = self.connection.run(&call).await?;
+        let decisions: Vec<String> = self.connection.run_with(bytes, &call).await?;
         let mut deliveries = Vec::with_capacity(candidates.len());
         for (Candidate { token, message }, decision) in candidates.into_iter().zip(decisions) {
             let receipt = Receipt { id: message.id.clone(), token };

@@ -18,7 +18,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -27,6 +26,7 @@ use crate::store::Result;
 
 use super::connection::Connection;
 use super::fault::PATIENCE;
+use super::transport::Road;
 
 /// How many lists are waited for at once, which is 32 queues. What comes to the lists beyond these is found within
 /// [`LOOK_AGAIN`] instead of at once; whose turn it is to be among the first changes with each look.
@@ -55,7 +55,7 @@ pub struct Idle {
 
 /// A connection that only ever waits, and its number in Redis.
 struct Sleeper {
-    connection: MultiplexedConnection,
+    road: Road,
     number: i64,
     /// The shared connection of when it was made: with another one it may lead to another server.
     line: u64,
@@ -179,13 +179,14 @@ impl Idle {
                 return Ok(sleeper);
             }
         }
-        let mut connection = self.connection.blocking().await?;
+        let road = self.connection.apart().await?;
+        let mut connection = road.connection.clone();
         let mut ask = redis::cmd("CLIENT");
         ask.arg("ID");
-        let number = timeout(PATIENCE, ask.query_async(&mut connection)).await;
-        let number = number.map_err(|_| self.connection.silent())?;
+        let number = road.hear(PATIENCE, ask.query_async(&mut connection)).await;
+        let number = number.ok_or_else(|| self.connection.silent())?;
         let number = number.map_err(|error| self.connection.explain(error))?;
-        Ok(Sleeper { connection, number, line, used: false })
+        Ok(Sleeper { road, number, line, used: false })
     }
 
     fn keep(&self, ended: RedisResult<(Option<Sleeper>, Woken)>) -> Result<Woken> {
@@ -222,7 +223,7 @@ impl Sleeper {
     async fn wait(mut self, list: String, inbox: String, patience: Duration) -> RedisResult<(Option<Self>, Woken)> {
         let mut command = redis::cmd("BLMOVE");
         command.arg(list).arg(inbox).arg("RIGHT").arg("LEFT").arg(patience.as_secs_f64().max(0.01));
-        let moved = timeout(patience + MARGIN, command.query_async::<Option<Vec<u8>>>(&mut self.connection)).await;
+        let moved = timeout(patience + MARGIN, command.query_async::<Option<Vec<u8>>>(&mut self.road.connection)).await;
         match moved {
             Ok(Ok(moved)) => {
                 let woken = if moved.is_some() { Woken::Brought } else { Woken::Over };

@@ -35,6 +35,7 @@ mod settle;
 mod sources;
 mod subscriber;
 mod ticks;
+mod transport;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -66,21 +66,21 @@ impl Control for Redis {
     }
 
     fn broker(&self) -> Broker {
-        let info = self.connection.info();
-        let (hostname, port, tls) = match info.addr() {
+        let server = self.connection.server();
+        let (hostname, port, tls) = match &server.address {
             ConnectionAddr::Tcp(host, port) => (host.clone(), Some(*port), false),
             ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), Some(*port), true),
             ConnectionAddr::Unix(path) => (path.display().to_string(), None, false),
             other => (other.to_string(), None, false),
         };
-        let redis = info.redis_settings();
-        Broker { hostname, port, user: redis.username().map(str::to_owned), database: redis.db(), tls }
+        let user = server.who.username().map(str::to_owned);
+        Broker { hostname, port, user, database: server.who.db(), tls }
     }
 }
 
 impl Redis {
     async fn listen_until_lost(&self, heard: &mpsc::Sender<Command>) -> Result<Infallible> {
-        let database = self.connection.info().redis_settings().db();
+        let database = self.connection.server().who.db();
         let channel = self.connection.keys().pidbox(database);
         let (mut sink, mut stream) = self.connection.pubsub().await?.split();
         loop {

@@ -15,16 +15,12 @@ use crate::store::{
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
 use super::Redis;
-use super::fault::PATIENCE;
 use super::record::Ended;
 use super::results;
 use super::settle::new_message;
 
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
 const PURGED: u64 = 1000;
-
-/// What each message of a push may add to the time that Redis has to answer.
-const PER_MESSAGE: Duration = Duration::from_millis(1);
 
 /// A message whose process died and that is not handed out again: the token, the queue, the envelope and why.
 type Orphan = (u64, String, Vec<u8>, String);
@@ -82,7 +78,7 @@ impl Redis {
 #[async_trait]
 impl Queue for Arc<Redis> {
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed> {
-        let patience = PATIENCE + PER_MESSAGE * u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let mut bytes = 0;
         let mut call = self.connection.scripts().push.prepare_invoke();
         match &unless {
             Some(tick) => call.arg(&tick.entry).arg(tick.due.timestamp_micros()),
@@ -90,10 +86,11 @@ impl Queue for Arc<Redis> {
         };
         for message in &messages {
             for part in new_message(message) {
+                bytes += part.len();
                 call.arg(part);
             }
         }
-        match self.connection.run_within(patience, &call).await? {
+        match self.connection.run_with(bytes, &call).await? {
             0 => Ok(Pushed::Stored),
             -1 => Ok(Pushed::Taken),
             known => {

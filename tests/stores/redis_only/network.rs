@@ -1,7 +1,13 @@
 //! A network between the store and its Redis that is cut, or swallows what it is given.
 
+use umbel::task::Message;
+
 use super::*;
+use crate::place::draft;
 use crate::proxy::{Proxy, TO_CLIENT, TO_SERVER, Way};
+
+/// Bytes a second of a network of 50 Mbit/s.
+const SLOW: usize = 6_000_000;
 
 async fn behind_proxy() -> (RedisServer, Proxy, Stores) {
     let server = RedisServer::start();
@@ -95,4 +101,47 @@ async fn what_was_settled_without_an_answer_keeps_its_first_value() {
     assert!(matches!(unanswered, Err(Error::Away { .. })), "{unanswered:?}");
     assert_eq!(again, Settled::LeaseLost);
     assert_eq!(load(&stores, "m1").await.result.unwrap().get(), "5");
+}
+
+fn heavy(name: &str, size: usize) -> Message {
+    umbel::task::NewMessage { args: Some(to_json(&["x".repeat(size)])), ..draft(name) }.build()
+}
+
+// They arrive although they take longer than Redis may be silent, and what is asked beside them is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_arrive_over_a_slow_network() {
+    let (server, proxy, stores) = behind_proxy().await;
+    let direct = connect(&server).await;
+    let mut heavy: Vec<Message> = (0..300).map(|number| heavy(&format!("m{number}"), 16 << 10)).collect();
+    heavy.push(self::heavy("large", 6 << 20));
+    heavy.push(message("behind"));
+    let mut missing: std::collections::BTreeSet<String> =
+        heavy.iter().map(|message| message.id.as_str().to_owned()).collect();
+    for part in heavy.chunks(100) {
+        push(&direct, part.to_vec()).await;
+    }
+
+    proxy.slow_down(TO_CLIENT, SLOW);
+
+    while !missing.is_empty() {
+        let (claimed, pinged) = tokio::join!(claim(&stores, 500), stores.queue.ping());
+        pinged.unwrap();
+        assert!(!claimed.is_empty(), "these do not come: {missing:?}");
+        ids(&claimed).iter().for_each(|id| assert!(missing.remove(id), "`{id}` comes twice"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_and_results_are_stored_and_read_over_a_slow_network() {
+    let (_server, proxy, stores) = behind_proxy().await;
+    proxy.slow_down(TO_SERVER, SLOW);
+    proxy.slow_down(TO_CLIENT, SLOW);
+
+    push(&stores, vec![heavy("m1", 4 << 20)]).await;
+    let delivery = claim_one(&stores).await;
+    let text = "x".repeat(4 << 20);
+    let ending = Ending::Success { result: Some(to_json(&text)) };
+    assert_eq!(settle(&stores, &delivery, ending).await, Settled::Stored);
+
+    assert_eq!(load(&stores, "m1").await.result.unwrap().get().len(), text.len() + 2);
 }
