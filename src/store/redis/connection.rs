@@ -181,7 +181,7 @@ impl Connection {
 
     /// The connection for notices was lost: the shared one may be, too.
     pub fn notices_lost(&self) {
-        self.cast_doubt(self.number(), "the connection for notices was lost".to_owned());
+        self.cast_doubt(self.number(), None);
     }
 
     /// What it is that nothing came in time.
@@ -203,12 +203,12 @@ impl Connection {
     }
 
     fn failed(&self, number: u64, fault: Fault) -> Error {
-        self.cast_doubt(number, fault.reason.clone());
+        self.cast_doubt(number, Some(fault.reason.clone()));
         fault.meanwhile(self.place())
     }
 
-    fn cast_doubt(&self, number: u64, reason: String) {
-        self.0.doubts.send_replace(Some(Doubt { number, reason }));
+    fn cast_doubt(&self, number: u64, failed: Option<String>) {
+        self.0.doubts.send_replace(Some(Doubt { number, failed }));
     }
 }
 

@@ -45,11 +45,12 @@ impl Line {
     }
 }
 
-/// That a call over a connection failed, and why.
+/// That a connection may be lost.
 #[derive(Clone)]
 pub struct Doubt {
     pub number: u64,
-    pub reason: String,
+    /// Why a call over it failed; `None` where it is only that another connection was lost.
+    pub failed: Option<String>,
 }
 
 pub struct Keeper {
@@ -77,7 +78,7 @@ impl Keeper {
             let Line { number, road, .. } = self.line.borrow().clone();
             let Some(road) = road.filter(|_| number == doubt.number) else { continue };
             match self.dialer.probe(&road).await {
-                Ok(()) => self.murmur(&doubt),
+                Ok(()) => doubt.failed.iter().for_each(|reason| self.murmur(reason)),
                 Err(fault) => self.mend(fault).await,
             }
         }
@@ -142,10 +143,10 @@ impl Keeper {
         self.quiet_until = Instant::now() + time;
     }
 
-    fn murmur(&mut self, doubt: &Doubt) {
+    fn murmur(&mut self, reason: &str) {
         if Instant::now() >= self.quiet_until {
             self.quiet_until = Instant::now() + MURMURS;
-            warn!("a call to {} failed, though it answers others: {}", self.dialer.place(), doubt.reason);
+            warn!("a call to {} failed, though it answers others: {reason}", self.dialer.place());
         }
     }
 }
