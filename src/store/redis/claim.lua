@@ -1,4 +1,5 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
+-- KEYS: where it is noted what this claim is granted; `take_back.lua` reads that.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
 -- queue and its envelope, the numbers of the queues that are paused, the time (ms), and 1 when something is known of
@@ -77,6 +78,7 @@ if #taken > 0 then
   -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
   first = math.max(tonumber(redis.call('GET', TOKEN) or 0) + 1, now_us)
   redis.call('SET', TOKEN, first + #taken - 1)
+  redis.call('SET', KEYS[1], ('%.0f'):format(first) .. ' ' .. #taken, 'PX', lease)
   local leases, kept = {}, {}
   local ends = ('%.0f'):format(now + lease)
   for n, message in ipairs(taken) do

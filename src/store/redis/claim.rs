@@ -1,7 +1,8 @@
 //! Claiming: a script takes and leases a batch, we read it, a second script writes down who runs what.
 //!
 //! Reading is ours because Lua would be slow at it and could not tell why a message is unreadable. What dies between
-//! the two scripts is leased and comes back when the lease ends.
+//! the two scripts is leased and comes back when the lease ends. An answer that is lost on its way costs no such time: the first
+//! script notes what it grants to which claim, and who has not heard that gives it back.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use crate::store::{Delivery, Ending, Error, Queue, Queues, Receipt, Result, SUSPECTED_FOR};
@@ -29,6 +30,9 @@ const MOST: usize = 512;
 
 /// How long somebody listens for a batch that Redis grants too late, to give it back.
 const LATE: Duration = Duration::from_secs(600);
+
+/// The pause before what was granted and not heard of is asked for again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
 /// queues that are paused, the time in ms, and 1 when something is known of some ids.
@@ -182,8 +186,9 @@ impl Redis {
         will_wait: bool,
         answer: oneshot::Sender<Result<Taken>>,
     ) {
+        let granted = self.connection.keys().granted(&self.process, self.claims.fetch_add(1, Ordering::Relaxed));
         let mut call = self.connection.scripts().claim.prepare_invoke();
-        call.arg(&self.process).arg(most).arg(self.lease_ms()).arg(u8::from(will_wait));
+        call.key(&granted).arg(&self.process).arg(most).arg(self.lease_ms()).arg(u8::from(will_wait));
         for queue in queues {
             call.arg(queue.as_str());
         }
@@ -197,15 +202,43 @@ impl Redis {
         let heard = road.hear(PATIENCE, &mut taken).await;
         let Some(taken) = heard else {
             let _ = answer.send(Err(self.connection.doubt(number, silent(PATIENCE))));
-            // A Redis that stood still grants what nobody waits for any more.
-            if let Ok(Ok((_, first, taken, ..))) = timeout(LATE, taken).await {
-                self.give_up(queues, first, &taken).await;
+            tokio::select! {
+                // A Redis that stood still grants what nobody waits for any more.
+                Ok(Ok((_, first, taken, ..))) = timeout(LATE, taken) => self.give_up(queues, first, &taken).await,
+                // One that did not may have done so before its answer was lost.
+                true = self.take_back(&granted, queues) => {}
+                else => drop(self.take_back(&granted, queues).await),
             }
             return;
         };
-        let taken = taken.map_err(|error| self.connection.doubt(number, error.into()));
-        if let Err(Ok((_, first, taken, ..))) = answer.send(taken) {
-            self.give_up(queues, first, &taken).await;
+        match taken {
+            Ok(taken) => {
+                if let Err(Ok((_, first, taken, ..))) = answer.send(Ok(taken)) {
+                    self.give_up(queues, first, &taken).await;
+                }
+            }
+            Err(error) => {
+                let _ = answer.send(Err(self.connection.doubt(number, error.into())));
+                self.take_back(&granted, queues).await;
+            }
+        }
+    }
+
+    // Gives back what is noted as granted, as soon as Redis answers; whether there was such a note. After the end of the
+    // lease there is nothing to give back.
+    async fn take_back(&self, granted: &str, queues: &[QueueName]) -> bool {
+        let mut call = self.connection.scripts().take_back.prepare_invoke();
+        call.key(granted);
+        for queue in queues {
+            call.arg(queue.as_str());
+        }
+        let end = Instant::now() + self.settings.lease;
+        loop {
+            match self.connection.run::<u8>(&call).await {
+                Ok(found) => return found == 1,
+                Err(_) if Instant::now() < end => sleep(PAUSE).await,
+                Err(_) => return false,
+            }
         }
     }
 

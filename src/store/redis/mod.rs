@@ -66,6 +66,8 @@ struct Redis {
     process: String,
     /// How often it looked for messages: whose turn it is among the queues.
     turn: AtomicUsize,
+    /// How many claims it has made, which gives each a name.
+    claims: AtomicUsize,
 }
 
 /// Whether `url` can be one of Redis, without reaching it.
@@ -95,6 +97,7 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         subscriber: Subscriber::start(connection.clone()).await?,
         process,
         turn: AtomicUsize::new(0),
+        claims: AtomicUsize::new(0),
         connection,
         settings,
     });

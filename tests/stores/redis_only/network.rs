@@ -145,3 +145,27 @@ async fn large_messages_and_results_are_stored_and_read_over_a_slow_network() {
 
     assert_eq!(load(&stores, "m1").await.result.unwrap().get().len(), text.len() + 2);
 }
+
+// Without a sweep, so that the end of the lease brings nothing back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_claim_was_granted_whose_answer_was_lost_comes_at_once() {
+    let (server, proxy, stores) = behind_proxy().await;
+    let names: Vec<String> = (0..300).map(|number| format!("m{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    push(&connect(&server).await, messages(&names)).await;
+
+    proxy.set(TO_CLIENT, Way::Swallowed);
+    let unanswered = stores.queue.claim(&celery(), 500, PATIENCE).await;
+    proxy.mend();
+    answers_again(&stores).await;
+
+    assert!(matches!(unanswered, Err(Error::Away { .. })), "{unanswered:?}");
+    let mut claimed = Vec::new();
+    while claimed.len() < names.len() {
+        let some = claim(&stores, 500).await;
+        assert!(!some.is_empty(), "{} are missing", names.len() - claimed.len());
+        claimed.extend(some);
+    }
+    assert_eq!(ids(&claimed), names);
+    assert!(claimed.iter().all(|delivery| !delivery.redelivered));
+}
