@@ -25,8 +25,9 @@ const PURGED: u64 = 1000;
 /// A message whose process died and that is not handed out again: the token, the queue, the envelope and why.
 type Orphan = (u64, String, Vec<u8>, String);
 
-/// The tokens that were lost, what is to be settled, and how many messages are handed out again.
-type Swept = (Vec<u64>, Vec<Orphan>, u64);
+/// The tokens that were lost, what is to be settled, how many messages are handed out again, and in how many of our
+/// inboxes there was something.
+type Swept = (Vec<u64>, Vec<Orphan>, u64, u64);
 
 /// How often a task that is being revoked is looked for while the store says that it is there.
 const LOOKS: u32 = 3;
@@ -65,7 +66,10 @@ impl Redis {
         for token in self.hands.tokens() {
             call.arg(token);
         }
-        let (lost, orphans, again): Swept = self.connection.run(&call).await?;
+        let (lost, orphans, again, found): Swept = self.connection.run(&call).await?;
+        if found > 0 {
+            self.idle.begin_anew();
+        }
         recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
         for orphan in orphans {
             self.bury(orphan).await;
