@@ -36,9 +36,12 @@ impl Control for Redis {
     async fn listen(&self, heard: mpsc::Sender<Command>) {
         let mut refused = false;
         loop {
+            let number = self.connection.number();
             let Err(cause) = tokio::select! {
                 () = heard.closed() => return,
                 ended = self.listen_until_lost(&heard) => ended,
+                // To another server, perhaps, although the old one still answers.
+                () = self.connection.renewed(number) => continue,
             };
             if cause.is_told() {
                 debug!("remote control is not heard: {cause}");

@@ -70,6 +70,32 @@ async fn notices_are_heard_again_where_their_connection_is_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn remote_control_goes_where_the_shared_connection_goes() {
+    let (server, proxy, stores) = behind_proxy().await;
+    let mut raw = raw(&server);
+    let (commands, _heard) = tokio::sync::mpsc::channel(1);
+    let control = stores.control.clone().unwrap();
+    tokio::spawn(async move { control.listen(commands).await });
+    eventually(|| listeners(&mut raw).len() == 2).await;
+    let before = listeners(&mut raw);
+
+    proxy.lose(0);
+    answers_again(&stores).await;
+
+    eventually(|| {
+        let after = listeners(&mut raw);
+        after.len() == 2 && after.is_disjoint(&before)
+    })
+    .await;
+}
+
+// The connections that listen, by their numbers.
+fn listeners(raw: &mut Connection) -> std::collections::BTreeSet<String> {
+    let list: String = ::redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("pubsub").query(raw).unwrap();
+    list.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_claim_outlives_a_network_that_swallows() {
     let (server, proxy, stores) = behind_proxy().await;
     let mut raw = raw(&server);
