@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 pub struct Proxy {
     port: u16,
@@ -29,6 +30,12 @@ struct Network {
 
 struct State {
     ways: [Way; 2],
+    /// Bytes a second, of all connections together; as fast as this machine where there is none.
+    rates: [Option<usize>; 2],
+    /// When what was sent last has arrived.
+    busy_until: [Instant; 2],
+    /// How many bytes arrived.
+    carried: [usize; 2],
     /// New connections end at once.
     cut: bool,
     connections: Vec<Connection>,
@@ -45,7 +52,14 @@ impl Proxy {
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own = listener.local_addr().unwrap().port();
-        let state = State { ways: [Way::Open; 2], cut: false, connections: Vec::new() };
+        let state = State {
+            ways: [Way::Open; 2],
+            rates: [None; 2],
+            busy_until: [Instant::now(); 2],
+            carried: [0; 2],
+            cut: false,
+            connections: Vec::new(),
+        };
         let network = Arc::new(Network { state: Mutex::new(state), changed: Condvar::new() });
         let shared = network.clone();
         std::thread::spawn(move || {
@@ -69,6 +83,16 @@ impl Proxy {
     pub fn set(&self, direction: usize, way: Way) {
         self.network.state().ways[direction] = way;
         self.network.changed.notify_all();
+    }
+
+    /// From now on, no more than so many bytes a second arrive of what is sent in `direction`.
+    pub fn slow_down(&self, direction: usize, rate: usize) {
+        self.network.state().rates[direction] = Some(rate);
+    }
+
+    /// How many bytes arrived of what was sent in `direction`.
+    pub fn carried(&self, direction: usize) -> usize {
+        self.network.state().carried[direction]
     }
 
     /// Every connection ends, and new ones do at once.
@@ -139,6 +163,7 @@ impl Network {
     fn pump(&self, number: usize, direction: usize, mut from: TcpStream, mut to: TcpStream) {
         let mut bytes = [0; 4096];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
+            std::thread::sleep(self.takes(direction, count));
             if self.lets_through(number, direction) && to.write_all(&bytes[..count]).is_err() {
                 break;
             }
@@ -148,6 +173,16 @@ impl Network {
         if self.lets_through(number, direction) {
             let _ = to.shutdown(Shutdown::Both);
         }
+    }
+
+    // How long it is until so many bytes more have arrived.
+    fn takes(&self, direction: usize, count: usize) -> Duration {
+        let (mut state, now) = (self.state(), Instant::now());
+        state.carried[direction] += count;
+        let Some(rate) = state.rates[direction] else { return Duration::ZERO };
+        let arrived = state.busy_until[direction].max(now) + Duration::from_secs(1).mul_f64(count as f64 / rate as f64);
+        state.busy_until[direction] = arrived;
+        arrived - now
     }
 
     // Waits while the way is stalled.

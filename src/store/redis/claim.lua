@@ -1,4 +1,5 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
+-- KEYS: where it is noted what this claim is granted; `take_back.lua` reads that.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
 -- queue and its envelope, the numbers of the queues of which nothing is claimed, the time (ms), 1 when something is
@@ -50,8 +51,8 @@ local function cut(envelope)
   return '\0cut ' .. #envelope .. ' ' .. envelope:sub(1, END) .. ' ... ' .. envelope:sub(-END)
 end
 
--- Once a claim has so many bytes it ends, so that large messages come over within the time that somebody waits for them.
-local ENOUGH = 8388608
+-- Once a claim has so many bytes it ends, so that other answers do not wait for long behind large messages.
+local ENOUGH = 1048576
 -- So many are taken from a list at a time: how large they are is known only then.
 local PART = 16
 
@@ -101,6 +102,7 @@ if #taken > 0 then
   -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
   first = math.max((tonumber(redis.call('GET', TOKEN)) or 0) + 1, now_us)
   redis.call('SET', TOKEN, first + #taken - 1)
+  redis.call('SET', KEYS[1], ('%.0f'):format(first) .. ' ' .. #taken, 'PX', lease)
   local leases, kept = {}, {}
   local ends = ('%.0f'):format(now + lease)
   for n, message in ipairs(taken) do

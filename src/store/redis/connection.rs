@@ -1,7 +1,9 @@
 //! The road to Redis: one multiplexed connection for everything that does not block, and its errors in plain words.
 //!
-//! Commands of many callers share the connection, which pipelines them by itself. While it is made anew they wait for
-//! it, no longer than [`PATIENCE`]; what was sent on one that was lost is not sent again, because it may have arrived.
+//! Commands of many callers share the connection, which pipelines them by itself; what is large has one of its own, so
+//! that nothing small waits behind it. While it is made anew they wait for it, no longer than [`PATIENCE`]; what was sent
+//! on one that was lost is not sent again, because it may have arrived. An answer is waited for as long as anything comes
+//! over the connection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +17,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::{Error, RedisSettings, Result};
 
-use super::dialer::{self, Dialer};
+use super::dialer::Dialer;
 use super::fault::{Fault, PATIENCE, silent};
 use super::keeper::{Doubt, Keeper, Line};
 use super::keys::Keys;
 use super::script::Scripts;
+use super::transport::{Road, Server};
+
+/// What a call may have in bytes to share the connection with others.
+const LARGE: usize = 1 << 20;
+
+/// What each MiB of a call may add to the time that Redis has to answer.
+const PER_MIB: Duration = Duration::from_secs(1);
 
 /// The shared connection, and how to make others. Cheap to clone.
 #[derive(Clone)]
@@ -61,8 +70,8 @@ impl Connection {
     }
 
     /// Where this Redis is, and as whom we reach it.
-    pub fn info(&self) -> redis::ConnectionInfo {
-        self.line().client.get_connection_info().clone()
+    pub fn server(&self) -> Server {
+        self.line().server
     }
 
     /// Where this Redis is, for people.
@@ -71,22 +80,25 @@ impl Connection {
     }
 
     pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        self.patiently(Call::Command(command), PATIENCE).await
+        self.make(Call::Command(command)).await
     }
 
     pub async fn ask_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T> {
-        self.patiently(Call::Commands(commands), PATIENCE).await
+        self.make(Call::Commands(commands)).await
     }
 
     /// Runs a script by its hash, and hands it over first where Redis does not know it. That works for a script alone
     /// and not within a pipeline, where an unknown one is an error of all that is in it.
     pub async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T> {
-        self.patiently(Call::Script(script), PATIENCE).await
+        self.make(Call::Script(script)).await
     }
 
-    /// The same with more patience for the answer.
-    pub async fn run_within<T: FromRedisValue>(&self, patience: Duration, script: &ScriptInvocation<'_>) -> Result<T> {
-        self.patiently(Call::Script(script), patience).await
+    /// The same with arguments of so many bytes, which take their time.
+    pub async fn run_with<T: FromRedisValue>(&self, bytes: usize, script: &ScriptInvocation<'_>) -> Result<T> {
+        let patience = PATIENCE + PER_MIB.mul_f64(bytes as f64 / (1 << 20) as f64);
+        let (number, shared) = self.shared().await?;
+        let road = if bytes > LARGE { self.apart().await? } else { shared };
+        self.answer(number, patience, &road, Call::Script(script)).await
     }
 
     /// Redis does what it is asked: it can be written. At once an error while it is known to be away.
@@ -98,40 +110,55 @@ impl Connection {
         }
     }
 
-    async fn patiently<T: FromRedisValue>(&self, call: Call<'_>, patience: Duration) -> Result<T> {
+    async fn make<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T> {
         let began = Instant::now();
-        let (number, connection) = self.connected(began + PATIENCE).await?;
-        match timeout_at(began + patience, call.make(connection)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.doubt(number, error.into())),
-            Err(_) => Err(self.doubt(number, silent(patience))),
+        let (number, road) = self.connected(began + PATIENCE).await?;
+        self.answer(number, PATIENCE.saturating_sub(began.elapsed()), &road, call).await
+    }
+
+    async fn answer<T: FromRedisValue>(
+        &self,
+        number: u64,
+        patience: Duration,
+        road: &Road,
+        call: Call<'_>,
+    ) -> Result<T> {
+        match road.hear(patience, call.make(road.connection.clone())).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(self.doubt(number, error.into())),
+            None => Err(self.doubt(number, silent(PATIENCE.max(patience)))),
         }
     }
 
-    async fn connected(&self, until: Instant) -> Result<(u64, MultiplexedConnection)> {
+    /// The shared connection and its number, for who listens in a way of its own.
+    pub async fn shared(&self) -> Result<(u64, Road)> {
+        self.connected(Instant::now() + PATIENCE).await
+    }
+
+    async fn connected(&self, until: Instant) -> Result<(u64, Road)> {
         let mut lines = self.0.line.clone();
-        let found = timeout_at(until, lines.wait_for(|line| line.connection.is_some())).await;
+        let found = timeout_at(until, lines.wait_for(|line| line.road.is_some())).await;
         let line = match found {
             Ok(Ok(line)) => line.clone(),
             // Nobody makes a connection any more, or not in time.
             Ok(Err(_)) | Err(_) => self.0.line.borrow().clone(),
         };
-        match line.connection {
-            Some(connection) => Ok((line.number, connection)),
+        match line.road {
+            Some(road) => Ok((line.number, road)),
             None => Err(line.fault.unwrap_or_else(|| silent(PATIENCE)).meanwhile(self.place())),
         }
     }
 
-    /// A connection of its own for a command that blocks: it has no timeout, so its user needs one.
-    pub async fn blocking(&self) -> Result<MultiplexedConnection> {
-        let Line { client, number, .. } = self.line();
-        dialer::connect(&client).await.map_err(|fault| self.failed(number, fault))
+    /// A connection of its own.
+    pub async fn apart(&self) -> Result<Road> {
+        let Line { server, number, .. } = self.line();
+        server.connect().await.map_err(|fault| self.failed(number, fault))
     }
 
     /// A connection for subscriptions. Nothing says that it was lost where the network is silent: its user asks.
     pub async fn pubsub(&self) -> Result<PubSub> {
-        let Line { client, number, .. } = self.line();
-        dialer::listen(&client).await.map_err(|fault| self.failed(number, fault))
+        let Line { server, number, .. } = self.line();
+        server.listen().await.map_err(|fault| self.failed(number, fault))
     }
 
     fn line(&self) -> Line {
@@ -146,7 +173,7 @@ impl Connection {
     /// Comes when the shared connection is another one than that of `number`.
     pub async fn renewed(&self, number: u64) {
         let mut lines = self.0.line.clone();
-        let renewed = lines.wait_for(|line| line.number != number && line.connection.is_some()).await.is_ok();
+        let renewed = lines.wait_for(|line| line.number != number && line.road.is_some()).await.is_ok();
         if !renewed {
             std::future::pending::<()>().await;
         }
@@ -154,7 +181,7 @@ impl Connection {
 
     /// The connection for notices was lost: the shared one may be, too.
     pub fn notices_lost(&self) {
-        self.cast_doubt(self.number(), "the connection for notices was lost".to_owned());
+        self.cast_doubt(self.number(), None);
     }
 
     /// What it is that nothing came in time.
@@ -167,7 +194,8 @@ impl Connection {
         self.doubt(self.number(), error.into())
     }
 
-    fn doubt(&self, number: u64, fault: Fault) -> Error {
+    /// What a fault on the connection of `number` means for the caller.
+    pub fn doubt(&self, number: u64, fault: Fault) -> Error {
         if !fault.passes() {
             return fault.at(self.place());
         }
@@ -175,12 +203,12 @@ impl Connection {
     }
 
     fn failed(&self, number: u64, fault: Fault) -> Error {
-        self.cast_doubt(number, fault.reason.clone());
+        self.cast_doubt(number, Some(fault.reason.clone()));
         fault.meanwhile(self.place())
     }
 
-    fn cast_doubt(&self, number: u64, reason: String) {
-        self.0.doubts.send_replace(Some(Doubt { number, reason }));
+    fn cast_doubt(&self, number: u64, failed: Option<String>) {
+        self.0.doubts.send_replace(Some(Doubt { number, failed }));
     }
 }
 

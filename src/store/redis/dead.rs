@@ -128,15 +128,20 @@ impl Redis {
         }
         let mut call = self.connection.scripts().dead.prepare_invoke();
         call.arg(self.settings.keep.as_secs().max(1)).arg(self.settings.history);
+        let mut bytes = 0;
         for message in &refused {
             let Refused { token, queue, why, .. } = message;
             warn!(queue = %queue, "a message of queue `{queue}` cannot be run: {why}");
-            call.arg(*token).arg(queue.as_str()).arg(to_json(&Letter::of(message)).get());
+            let letter = to_json(&Letter::of(message));
+            bytes += letter.get().len();
+            call.arg(*token).arg(queue.as_str()).arg(letter.get());
             for part in answer(why) {
                 call.arg(part);
             }
         }
-        if let Err(cause) = self.connection.run::<()>(&call).await {
+        if let Err(cause) = self.connection.run_with::<()>(bytes, &call).await
+            && !cause.is_told()
+        {
             warn!("cannot lay {} messages aside, the end of their lease brings them back: {cause}", refused.len());
         }
     }

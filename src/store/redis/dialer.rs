@@ -1,22 +1,20 @@
 //! Making connections: to the one server of the URL, or to whom the Sentinels call the primary now.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::aio::{MultiplexedConnection, PubSub};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    RedisConnectionInfo, TlsCertificates,
-};
-use tokio::time::timeout;
+use redis::{ConnectionAddr, RedisConnectionInfo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::address::{Address, Host, Way};
 use super::fault::{Fault, LOST, PATIENCE, Remedy, silent};
+use super::transport::{Road, Server};
 use crate::store::{RedisSettings, Secret};
 
 /// What is known of one Redis, and how to reach it.
@@ -24,8 +22,8 @@ pub struct Dialer {
     address: Address,
     master: String,
     sentinel_password: Secret,
-    certificates: TlsCertificates,
-    tls: bool,
+    /// How to speak TLS, where that is spoken.
+    tls: Option<Arc<ClientConfig>>,
     place: String,
     /// What shows that Redis does what it is asked: a write, because what takes none may still answer.
     probe: redis::Cmd,
@@ -35,8 +33,8 @@ pub struct Dialer {
 
 /// A connection that was just made.
 pub struct Dialed {
-    pub client: Client,
-    pub connection: MultiplexedConnection,
+    pub server: Server,
+    pub road: Road,
     /// Why it is of no use yet: Redis answers, but does not do what it is asked.
     pub fault: Option<Fault>,
 }
@@ -62,8 +60,7 @@ impl Dialer {
         let mut command = redis::cmd("SET");
         command.arg(probe).arg(1).arg("PX").arg(1);
         Ok(Self {
-            certificates: certificates(folder, settings)?,
-            tls: is_by_tls(&address, settings),
+            tls: is_by_tls(&address, settings).then(|| certificates(folder, settings)).transpose()?,
             address,
             master: settings.master.clone(),
             sentinel_password: settings.sentinel_password.clone(),
@@ -105,22 +102,22 @@ impl Dialer {
     }
 
     async fn try_at(&self, address: ConnectionAddr) -> Result<Dialed, Fault> {
-        let client = self.client(address, self.who());
-        let client = client.map_err(|fault| Fault::new(Remedy::Mend, fault.reason))?;
-        let mut connection = connect(&client).await.map_err(|fault| self.hinted(fault))?;
-        let fault = match self.probe(&mut connection).await {
+        let server = self.server(address, self.who());
+        let road = server.connect().await.map_err(|fault| self.hinted(fault))?;
+        let fault = match self.probe(&road).await {
             Ok(()) => None,
             Err(fault) if matches!(fault.remedy, Remedy::Wait | Remedy::MakeRoom) => Some(fault),
             Err(fault) => return Err(self.hinted(fault)),
         };
         self.known.store(true, Ordering::Relaxed);
-        Ok(Dialed { client, connection, fault })
+        Ok(Dialed { server, road, fault })
     }
 
     /// Whether Redis does what it is asked on this connection.
-    pub async fn probe(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {
-        let asked = timeout(PATIENCE, self.probe.query_async::<()>(connection)).await;
-        Ok(asked.map_err(|_| silent(PATIENCE))??)
+    pub async fn probe(&self, road: &Road) -> Result<(), Fault> {
+        let mut connection = road.connection.clone();
+        let asked = road.hear(PATIENCE, self.probe.query_async::<()>(&mut connection)).await;
+        Ok(asked.ok_or_else(|| silent(PATIENCE))??)
     }
 
     /// The command of [`Self::probe`].
@@ -140,12 +137,12 @@ impl Dialer {
         if !self.sentinel_password.is_empty() {
             who = who.set_password(self.sentinel_password.expose());
         }
-        let client = self.client(self.tcp(host), who).map_err(of_sentinel)?;
-        let mut connection = connect(&client).await.map_err(of_sentinel)?;
+        let road = self.server(self.tcp(host), who).connect().await.map_err(of_sentinel)?;
+        let mut connection = road.connection.clone();
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        let answer = timeout(PATIENCE, ask.query_async::<Option<(String, u16)>>(&mut connection)).await;
-        let answer = answer.map_err(|_| of_sentinel(silent(PATIENCE)))?;
+        let answer = road.hear(PATIENCE, ask.query_async::<Option<(String, u16)>>(&mut connection)).await;
+        let answer = answer.ok_or_else(|| of_sentinel(silent(PATIENCE)))?;
         match answer.map_err(|error| of_sentinel(error.into()))? {
             Some((name, port)) => Ok(Host { name, port }),
             None => Err(Fault::new(
@@ -159,7 +156,7 @@ impl Dialer {
     }
 
     fn tcp(&self, Host { name, port }: &Host) -> ConnectionAddr {
-        match self.tls {
+        match self.tls.is_some() {
             true => ConnectionAddr::TcpTls { host: name.clone(), port: *port, insecure: false, tls_params: None },
             false => ConnectionAddr::Tcp(name.clone(), *port),
         }
@@ -177,15 +174,8 @@ impl Dialer {
         who
     }
 
-    fn client(&self, address: ConnectionAddr, who: RedisConnectionInfo) -> Result<Client, Fault> {
-        // What waits for an answer is asked for one by us, sooner than keepalive would; what was sent and not
-        // acknowledged ends the connection of itself.
-        let tcp = TcpSettings::default().set_nodelay(true);
-        #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(Duration::from_secs(5));
-        let by_tls = matches!(address, ConnectionAddr::TcpTls { .. });
-        let info: ConnectionInfo = address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(who);
-        Ok(if by_tls { Client::build_with_tls(info, self.certificates.clone())? } else { Client::open(info)? })
+    fn server(&self, address: ConnectionAddr, who: RedisConnectionInfo) -> Server {
+        Server { address, who, tls: self.tls.clone() }
     }
 
     // Who speaks TLS to somebody who does not, or the other way round, is cut off or hears nothing.
@@ -194,13 +184,16 @@ impl Dialer {
         if self.known.load(Ordering::Relaxed) || !over_network || fault.remedy != Remedy::Redial {
             return fault;
         }
-        let other =
-            if self.tls { "write `redis://` if it speaks no TLS" } else { "write `rediss://` if it speaks TLS" };
+        let other = if self.tls.is_some() {
+            "write `redis://` if it speaks no TLS"
+        } else {
+            "write `rediss://` if it speaks TLS"
+        };
         match fault {
             fault if fault.reason == LOST => {
                 Fault::new(fault.remedy, format!("ends the connection at once; {other}, and look at its `maxclients`"))
             }
-            fault if self.tls && fault == silent(PATIENCE) => {
+            fault if self.tls.is_some() && fault == silent(PATIENCE) => {
                 Fault::new(fault.remedy, format!("takes the connection and says nothing; {other}"))
             }
             fault => fault,
@@ -241,7 +234,7 @@ fn is_by_tls(address: &Address, settings: &RedisSettings) -> bool {
     }
 }
 
-fn certificates(folder: &Path, settings: &RedisSettings) -> anyhow::Result<TlsCertificates> {
+fn certificates(folder: &Path, settings: &RedisSettings) -> anyhow::Result<Arc<ClientConfig>> {
     let read = |name: &str, file: &Path, begin: &str| {
         if file.as_os_str().is_empty() {
             return anyhow::Ok(None);
@@ -252,23 +245,29 @@ fn certificates(folder: &Path, settings: &RedisSettings) -> anyhow::Result<TlsCe
         ensure!(has, "`redis.{name}`: `{}` holds nothing of PEM that begins with `{begin}`", file.display());
         Ok(Some(text))
     };
-    let root_cert = read("ca", &settings.ca, "-----BEGIN CERTIFICATE-----")?;
+    let mut trusted = RootCertStore::empty();
+    match read("ca", &settings.ca, "-----BEGIN CERTIFICATE-----")? {
+        Some(text) => {
+            for certificate in CertificateDer::pem_slice_iter(&text) {
+                trusted.add(certificate.context("`redis.ca`")?).context("`redis.ca`")?;
+            }
+        }
+        None => {
+            let of_system = rustls_native_certs::load_native_certs();
+            trusted.add_parsable_certificates(of_system.certs);
+            if let (true, Some(error)) = (trusted.is_empty(), of_system.errors.into_iter().next()) {
+                return Err(error)
+                    .context("cannot read the certificates that the system trusts; `redis.ca` names others");
+            }
+        }
+    }
+    let config = ClientConfig::builder().with_root_certificates(trusted);
     let cert = read("cert", &settings.cert, "-----BEGIN CERTIFICATE-----")?;
     let key = read("key", &settings.key, "-----BEGIN ")?;
-    let client_tls = cert.zip(key).map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-    Ok(TlsCertificates { client_tls, root_cert })
-}
-
-/// A connection of its own: nothing on it has a timeout, so its user needs one.
-pub async fn connect(client: &Client) -> Result<MultiplexedConnection, Fault> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    Ok(timeout(PATIENCE, connecting).await.map_err(|_| silent(PATIENCE))??)
-}
-
-/// A connection for subscriptions.
-pub async fn listen(client: &Client) -> Result<PubSub, Fault> {
-    Ok(timeout(PATIENCE, client.get_async_pubsub()).await.map_err(|_| silent(PATIENCE))??)
+    let Some((cert, key)) = cert.zip(key) else { return Ok(Arc::new(config.with_no_client_auth())) };
+    let chain = CertificateDer::pem_slice_iter(&cert).collect::<Result<_, _>>().context("`redis.cert`")?;
+    let key = PrivateKeyDer::from_pem_slice(&key).context("`redis.key`")?;
+    Ok(Arc::new(config.with_client_auth_cert(chain, key).context("`redis.cert` and `redis.key`")?))
 }
 
 /// Whether anything is wrong with `url` or, for it, with `settings`, without reaching anything.

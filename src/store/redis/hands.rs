@@ -21,6 +21,7 @@ use crate::task::{QueueName, TaskId};
 
 use super::connection::Connection;
 use super::fault::PATIENCE;
+use super::settle::fitting;
 
 /// How often it is looked what is to be written down; what is as old as that is.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -216,14 +217,17 @@ impl Book {
             }
             (tokens.into_iter().collect::<Vec<_>>(), if all { std::mem::take(&mut pages.waiting) } else { Vec::new() })
         };
-        for (number, part) in tokens.chunks(MOST).enumerate() {
-            if let Err(cause) = self.mark(part).await {
+        let mut rest = tokens.as_slice();
+        while !rest.is_empty() {
+            let part = self.first_part(rest);
+            if let Err(cause) = self.mark(&rest[..part]).await {
                 let mut pages = self.pages();
                 // What was settled meanwhile is left out by the script.
-                pages.ripe.extend(&tokens[number * MOST..]);
+                pages.ripe.extend(rest);
                 pages.waiting.extend(waiting);
                 return Err(cause);
             }
+            rest = &rest[part..];
         }
         for waiting in waiting {
             // It may have gone on already.
@@ -232,18 +236,26 @@ impl Book {
         Ok(())
     }
 
+    fn first_part(&self, tokens: &[u64]) -> usize {
+        let pages = self.pages();
+        let size = |token| pages.held.get(token).and_then(|held| held.brief.as_ref()).map_or(0, |brief| brief.len());
+        fitting(tokens.iter().take(MOST).map(size))
+    }
+
     // The order of `mark.lua`.
     async fn mark(&self, tokens: &[u64]) -> Result<()> {
         let mut call = self.connection.scripts().mark.prepare_invoke();
         call.arg(&self.worker);
+        let mut bytes = 0;
         {
             let pages = self.pages();
             for held in tokens.iter().filter_map(|token| pages.held.get(token)) {
+                bytes += held.brief.as_ref().map_or(0, |brief| brief.len());
                 call.arg(held.receipt.token).arg(u8::from(held.begun));
                 call.arg(held.receipt.id.as_str()).arg(held.queue.as_str()).arg(held.brief.as_deref().unwrap_or(""));
             }
         }
-        self.connection.run::<()>(&call).await?;
+        self.connection.run_with::<()>(bytes, &call).await?;
         let mut pages = self.pages();
         for token in tokens {
             if let Some(held) = pages.held.get_mut(token) {

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use redis::Client;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::dialer::{Dialed, Dialer};
 use super::fault::{Fault, PATIENCE, Remedy};
+use super::transport::{Road, Server};
 use crate::store::outage::Outage;
 
 /// The pauses between tries: each twice the one before, and of that a random part of a half at least, so that many
@@ -33,24 +32,25 @@ pub struct Line {
     /// Which connection it is: they are counted.
     pub number: u64,
     /// Whom it leads to, or led to last.
-    pub client: Client,
+    pub server: Server,
     /// `None` while it is made anew.
-    pub connection: Option<MultiplexedConnection>,
+    pub road: Option<Road>,
     /// Why Redis cannot be used; `None` while it can, as far as anybody knows.
     pub fault: Option<Fault>,
 }
 
 impl Line {
-    pub fn new(Dialed { client, connection, fault }: Dialed) -> Self {
-        Self { number: 0, client, connection: Some(connection), fault }
+    pub fn new(Dialed { server, road, fault }: Dialed) -> Self {
+        Self { number: 0, server, road: Some(road), fault }
     }
 }
 
-/// That a call over a connection failed, and why.
+/// That a connection may be lost.
 #[derive(Clone)]
 pub struct Doubt {
     pub number: u64,
-    pub reason: String,
+    /// Why a call over it failed; `None` where it is only that another connection was lost.
+    pub failed: Option<String>,
 }
 
 pub struct Keeper {
@@ -75,10 +75,10 @@ impl Keeper {
         }
         while self.doubts.changed().await.is_ok() {
             let Some(doubt) = self.doubts.borrow_and_update().clone() else { continue };
-            let Line { number, connection, .. } = self.line.borrow().clone();
-            let Some(mut connection) = connection.filter(|_| number == doubt.number) else { continue };
-            match self.dialer.probe(&mut connection).await {
-                Ok(()) => self.murmur(&doubt),
+            let Line { number, road, .. } = self.line.borrow().clone();
+            let Some(road) = road.filter(|_| number == doubt.number) else { continue };
+            match self.dialer.probe(&road).await {
+                Ok(()) => doubt.failed.iter().for_each(|reason| self.murmur(reason)),
                 Err(fault) => self.mend(fault).await,
             }
         }
@@ -103,14 +103,14 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         loop {
             self.outage.begins(&format!("{}: {}", self.dialer.place(), fault.reason));
-            let connection = self.line.borrow().connection.clone();
+            let road = self.line.borrow().road.clone();
             self.line.send_modify(|line| line.fault = Some(fault));
             let part = rand::rng().random_range(0.5..1.0);
             sleep(pause.mul_f64(part)).await;
             pause = (pause * 2).min(LAST_PAUSE);
 
-            let tried = match connection {
-                Some(mut connection) => self.dialer.probe(&mut connection).await,
+            let tried = match road {
+                Some(road) => self.dialer.probe(&road).await,
                 None => self.redial().await,
             };
             match tried {
@@ -118,7 +118,7 @@ impl Keeper {
                 Err(new) => fault = new,
             }
             if !matches!(fault.remedy, Remedy::Wait | Remedy::MakeRoom) {
-                self.line.send_modify(|line| line.connection = None);
+                self.line.send_modify(|line| line.road = None);
             }
         }
         self.line.send_modify(|line| line.fault = None);
@@ -129,11 +129,11 @@ impl Keeper {
     /// Another connection in the place of this one. An error that passes may leave a connection, on which Redis does
     /// not do yet what it is asked.
     async fn redial(&self) -> Result<(), Fault> {
-        self.line.send_modify(|line| line.connection = None);
-        let Dialed { client, connection, fault } = self.dialer.dial().await?;
+        self.line.send_modify(|line| line.road = None);
+        let Dialed { server, road, fault } = self.dialer.dial().await?;
         self.line.send_modify(|line| {
             let number = line.number + 1;
-            *line = Line { number, client, connection: Some(connection), fault: fault.clone() };
+            *line = Line { number, server, road: Some(road), fault: fault.clone() };
         });
         fault.map_or(Ok(()), Err)
     }
@@ -143,10 +143,10 @@ impl Keeper {
         self.quiet_until = Instant::now() + time;
     }
 
-    fn murmur(&mut self, doubt: &Doubt) {
+    fn murmur(&mut self, reason: &str) {
         if Instant::now() >= self.quiet_until {
             self.quiet_until = Instant::now() + MURMURS;
-            warn!("a call to {} failed, though it answers others: {}", self.dialer.place(), doubt.reason);
+            warn!("a call to {} failed, though it answers others: {reason}", self.dialer.place());
         }
     }
 }

@@ -100,6 +100,11 @@ impl Keys {
         self.own(format_args!("inbox:{process}:{list}"))
     }
 
+    /// What one claim of a process was granted, for as long as its lease.
+    pub fn granted(&self, process: &str, claim: usize) -> String {
+        self.own(format_args!("granted:{process}:{claim}"))
+    }
+
     /// Delayed messages of a queue by due time.
     pub fn due(&self, queue: &QueueName) -> String {
         self.own(format_args!("due:{queue}"))

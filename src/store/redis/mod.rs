@@ -36,6 +36,7 @@ mod settle;
 mod sources;
 mod subscriber;
 mod ticks;
+mod transport;
 
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -69,6 +70,8 @@ struct Redis {
     turn: AtomicUsize,
     /// Keys of queues where something else lies, as it was told.
     odd: Mutex<Vec<String>>,
+    /// How many claims it has made, which gives each a name.
+    claims: AtomicUsize,
 }
 
 /// Whether `url` can be one of Redis, without reaching it.
@@ -99,6 +102,7 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         process,
         turn: AtomicUsize::new(0),
         odd: Mutex::default(),
+        claims: AtomicUsize::new(0),
         connection,
         settings,
     });

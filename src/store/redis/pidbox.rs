@@ -36,9 +36,12 @@ impl Control for Redis {
     async fn listen(&self, heard: mpsc::Sender<Command>) {
         let mut refused = false;
         loop {
+            let number = self.connection.number();
             let Err(cause) = tokio::select! {
                 () = heard.closed() => return,
                 ended = self.listen_until_lost(&heard) => ended,
+                // To another server, perhaps, although the old one still answers.
+                () = self.connection.renewed(number) => continue,
             };
             if cause.is_told() {
                 debug!("remote control is not heard: {cause}");
@@ -66,21 +69,21 @@ impl Control for Redis {
     }
 
     fn broker(&self) -> Broker {
-        let info = self.connection.info();
-        let (hostname, port, tls) = match info.addr() {
+        let server = self.connection.server();
+        let (hostname, port, tls) = match &server.address {
             ConnectionAddr::Tcp(host, port) => (host.clone(), Some(*port), false),
             ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), Some(*port), true),
             ConnectionAddr::Unix(path) => (path.display().to_string(), None, false),
             other => (other.to_string(), None, false),
         };
-        let redis = info.redis_settings();
-        Broker { hostname, port, user: redis.username().map(str::to_owned), database: redis.db(), tls }
+        let user = server.who.username().map(str::to_owned);
+        Broker { hostname, port, user, database: server.who.db(), tls }
     }
 }
 
 impl Redis {
     async fn listen_until_lost(&self, heard: &mpsc::Sender<Command>) -> Result<Infallible> {
-        let database = self.connection.info().redis_settings().db();
+        let database = self.connection.server().who.db();
         let channel = self.connection.keys().pidbox(database);
         let (mut sink, mut stream) = self.connection.pubsub().await?.split();
         loop {

@@ -15,7 +15,6 @@ use crate::store::{
 use crate::task::{Message, QueueName, State, TaskId, to_json};
 
 use super::Redis;
-use super::fault::PATIENCE;
 use super::record::Ended;
 use super::results;
 use super::settle::new_message;
@@ -23,15 +22,12 @@ use super::settle::new_message;
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
 const PURGED: u64 = 1000;
 
-/// What each message of a push may add to the time that Redis has to answer.
-const PER_MESSAGE: Duration = Duration::from_millis(1);
-
 /// A message whose process died and that is not handed out again: the token, the queue, the envelope and why.
 type Orphan = (u64, String, Vec<u8>, String);
 
-/// The tokens that were lost, what is to be settled, how many messages are handed out again, and which tasks may have
-/// ended elsewhere.
-type Swept = (Vec<u64>, Vec<Orphan>, u64, Vec<String>);
+/// The tokens that were lost, what is to be settled, how many messages are handed out again, which tasks may have ended
+/// elsewhere, and in how many of our inboxes there was something.
+type Swept = (Vec<u64>, Vec<Orphan>, u64, Vec<String>, u64);
 
 /// How often a task that is being revoked is looked for while the store says that it is there.
 const LOOKS: u32 = 3;
@@ -70,7 +66,10 @@ impl Redis {
         for token in self.hands.tokens() {
             call.arg(token);
         }
-        let (lost, orphans, again, elsewhere): Swept = self.connection.run(&call).await?;
+        let (lost, orphans, again, elsewhere, found): Swept = self.connection.run(&call).await?;
+        if found > 0 {
+            self.idle.begin_anew();
+        }
         recovered::tell(again, orphans.iter().filter(|(.., why)| why == POISONED).count() as u64);
         for orphan in orphans {
             self.bury(orphan).await;
@@ -86,7 +85,7 @@ impl Redis {
 #[async_trait]
 impl Queue for Arc<Redis> {
     async fn push(&self, messages: Vec<Message>, unless: Option<Tick>) -> Result<Pushed> {
-        let patience = PATIENCE + PER_MESSAGE * u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let mut bytes = 0;
         let mut call = self.connection.scripts().push.prepare_invoke();
         match &unless {
             Some(tick) => call.arg(&tick.entry).arg(tick.due.timestamp_micros()),
@@ -94,10 +93,11 @@ impl Queue for Arc<Redis> {
         };
         for message in &messages {
             for part in new_message(message) {
+                bytes += part.len();
                 call.arg(part);
             }
         }
-        match self.connection.run_within(patience, &call).await? {
+        match self.connection.run_with(bytes, &call).await? {
             0 => Ok(Pushed::Stored),
             -1 => Ok(Pushed::Taken),
             known => {

@@ -41,6 +41,7 @@ scripts! {
     acknowledge = "acknowledge.lua";
     mark = "mark.lua";
     put_back = "put_back.lua";
+    take_back = "take_back.lua";
     hand_back = "hand_back.lua";
     sweep = "sweep.lua";
     revoke = "revoke.lua";

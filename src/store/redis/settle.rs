@@ -14,18 +14,14 @@ use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, 
 use crate::task::{Message, State, Timestamp, to_json};
 
 use super::connection::Connection;
-use super::fault::PATIENCE;
 use super::record::{Brief, Ended};
 use super::results;
 
 /// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
 const MOST: usize = 128;
 
-/// Nor has one call more bytes than this, but for a single delivery that alone has more.
-const ENOUGH: usize = 8 << 20;
-
-/// What each MiB of a call may add to the time that Redis has to answer.
-const PER_MIB: Duration = Duration::from_millis(100);
+/// Nor has one call more bytes than this, but for a single delivery that alone has more: others wait behind it.
+const ENOUGH: usize = 1 << 20;
 
 /// The arguments of one delivery.
 type Arguments = Vec<Vec<u8>>;
@@ -85,8 +81,8 @@ fn size(call: &[Vec<u8>]) -> usize {
     call.iter().map(Vec::len).sum()
 }
 
-// How many of the first go into one call; one does in any case.
-fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+/// How many of the first go into one call by their sizes in bytes; one does in any case.
+pub fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0usize;
     let fit = sizes.take_while(|size| {
         bytes = bytes.saturating_add(*size);
@@ -101,9 +97,8 @@ async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> R
     for argument in calls.iter().flatten() {
         call.arg(argument);
     }
-    let mib = calls.iter().map(|call| size(call)).sum::<usize>() >> 20;
-    let patience = PATIENCE + PER_MIB * u32::try_from(mib).unwrap_or(u32::MAX);
-    connection.run_within(patience, &call).await
+    let bytes = calls.iter().map(|call| size(call)).sum();
+    connection.run_with(bytes, &call).await
 }
 
 // Who asked and went away does not need the answer.

@@ -56,11 +56,11 @@ impl Redis {
         sources: impl IntoIterator<Item = (&'a str, impl AsRef<str>)>,
     ) -> Result<Vec<String>> {
         let mut call = self.connection.scripts().keep_sources.prepare_invoke();
-        let mut any = false;
+        let mut bytes = 0;
         for (hash, files) in sources {
+            bytes += hash.len() + files.as_ref().len();
             call.arg(hash).arg(files.as_ref());
-            any = true;
         }
-        if any { self.connection.run(&call).await } else { Ok(Vec::new()) }
+        if bytes == 0 { Ok(Vec::new()) } else { self.connection.run_with(bytes, &call).await }
     }
 }

@@ -2,9 +2,11 @@
 -- ARGV: lease (ms); how long (ms) and how many ended runs are kept; how long a death counts (ms), and at how many
 -- deaths a task is poisoned; how many inboxes are waited in, and each as process:list; the tokens that are held.
 -- Returns the tokens that were lost; of each message that must not be handed out again although its process died:
--- token, queue, envelope and why ('lost' or 'poisoned'); how many messages are handed out again; and the ids of tasks
--- that have a result of Celery's and no end here. The caller has the lease of those that are not handed out again, and is
--- to settle them.
+-- token, queue, envelope and why ('lost' or 'poisoned'); how many messages are handed out again; the ids of tasks that
+-- have a result of Celery's and no end here; and in how many of the inboxes there was something, which is in its list
+-- again. The caller has the lease of what is not handed out now, and is to settle it.
+
+local function list_in(member) return member:sub(member:find(':', 1, true) + 1) end
 
 -- The most of a kind that one sweep works off, so that it never keeps others waiting for long.
 local MOST = 1000
@@ -27,6 +29,15 @@ local inboxes = tonumber(ARGV[6])
 local lives = {}
 for n = 1, inboxes do lives[2 * n - 1], lives[2 * n] = now + lease, ARGV[6 + n] end
 in_parts('ZADD', INBOXES, lives)
+
+-- Who is awake has emptied them. What lies there all the same was brought by a wait whose connection is lost.
+local found = 0
+for n = 1, inboxes do
+  if redis.call('EXISTS', inbox_of(ARGV[6 + n])) == 1 then
+    empty_inbox(ARGV[6 + n], list_in(ARGV[6 + n]))
+    found = found + 1
+  end
+end
 
 local lost = {}
 for i = 7 + inboxes, #ARGV do
@@ -87,7 +98,7 @@ for _, token in ipairs(over) do
 end
 
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', INBOXES, '-inf', now)) do
-  empty_inbox(member, member:sub(member:find(':', 1, true) + 1))
+  empty_inbox(member, list_in(member))
 end
 -- Only after a day: an owner that was thought dead may still be given something.
 redis.call('ZREMRANGEBYSCORE', INBOXES, '-inf', now - DAY)
@@ -134,4 +145,4 @@ end
 -- A connection is made again within this, or else its process has lost its leases.
 redis.call('ZREMRANGEBYSCORE', TERMINATE, '-inf', now - 600000)
 redis.call('ZREMRANGEBYSCORE', WATCHED, '-inf', now)
-return { lost, orphans, again, elsewhere }
+return { lost, orphans, again, elsewhere, found }

@@ -128,8 +128,12 @@ fn blocked(raw: &mut Connection) -> usize {
     blocked.trim().parse().unwrap()
 }
 
-async fn eventually(mut fact: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+async fn eventually(fact: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, fact).await;
+}
+
+async fn eventually_within(patience: Duration, mut fact: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
     while !fact() {
         assert!(Instant::now() < end, "it never came true");
         tokio::task::yield_now().await;
