@@ -34,6 +34,7 @@ pub fn engine() -> Engine {
         });
     super::guarded::register(&mut engine);
     super::import::register_task(&mut engine);
+    super::kept::register(&mut engine);
     engine
 }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{Broken, Script, load};
 use callable::{Arities, Natives};
 use facts::Facts;
+pub(super) use options::without_effect;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,8 +77,8 @@ impl Lint {
         }
         looking.unused();
         for declaration in &script.declarations {
-            for message in options::without_effect(declaration) {
-                let at = script.broken(declaration.line, Some(declaration.column), message);
+            for message in &declaration.useless {
+                let at = script.broken(declaration.line, Some(declaration.column), message.clone());
                 looking.findings.push(Finding { severity: Severity::Warning, code: "useless-option", at });
             }
         }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::import::{Load, Loaded, Reads, Roots};
 use super::limit::{self, Ending};
 use super::memory::stack_for;
-use super::{Broken, Function, Limits, Script, Stop, failure};
+use super::{Broken, Function, Limits, Script, Stop, failure, kept};
 
 /// The longest that the module levels of a file and of its imports may take together.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);
@@ -99,11 +99,13 @@ fn is_built_in(engine: &Engine, name: &str) -> bool {
     !name.is_empty() && engine.compile(format!("{name}::x")).is_ok()
 }
 
-/// Evaluates a module level into what its functions are called through.
+/// Evaluates a module level into what its functions are called through, which holds nothing but plain values.
 pub(super) fn evaluate(engine: &Engine, ast: &AST, load: Load) -> Result<Module, Box<EvalAltResult>> {
     let mut global = engine.new_global_runtime_state();
-    global.tag = Dynamic::from(load);
-    Module::eval_ast_as_new_raw(engine, &mut Scope::new(), &mut global, ast)
+    global.tag = Dynamic::from(load.clone());
+    let module = Module::eval_ast_as_new_raw(engine, &mut Scope::new(), &mut global, ast)?;
+    kept::check(ast, &module, load.constants())?;
+    Ok(module)
 }
 
 fn terminated() -> EvalAltResult {
