@@ -27,7 +27,10 @@ impl Fields {
         match self.unknown(known).next() {
             None => Ok(()),
             Some((name, Some(near))) => Err(format!("there is no option `{name}`; did you mean `{near}`?")),
-            Some((name, None)) => Err(format!("there is no option `{name}`; there are {}", known.join(", "))),
+            Some((name, None)) => {
+                let name = super::brief(&name.into(), 60);
+                Err(format!("there is no option `{name}`; there are {}", known.join(", ")))
+            }
         }
     }
 
