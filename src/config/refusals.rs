@@ -15,6 +15,9 @@ pub(super) type Refusal = (Vec<String>, String);
 /// The least that may be set as `limits.memory`: with less not even an empty script runs.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
 
+/// The most that may be set as `limits.memory`: each thread of scripts has a stack of several times as much.
+const MOST_MEMORY: ByteSize = ByteSize::gib(4);
+
 /// Everything that is refused about `settings`, most dangerous first.
 pub(super) fn refusals(settings: &Settings) -> Vec<Refusal> {
     let open = open_to_others(settings).map(|why| (path(["listen"]), why));
@@ -88,7 +91,12 @@ fn limits(settings: &Settings) -> Vec<Refusal> {
         let why = format!("`{}` is too little for any script: give it `1MiB` at least", told::size(limits.memory));
         (path(["limits", "memory"]), why)
     });
-    no_time.into_iter().chain(too_little).collect()
+    let too_much = (limits.memory > MOST_MEMORY).then(|| {
+        let why = "is more than `4GiB`, the most that one run may have: each thread of scripts needs address space for \
+                   several times as much";
+        (path(["limits", "memory"]), format!("`{}` {why}", told::size(limits.memory)))
+    });
+    no_time.into_iter().chain(too_little).chain(too_much).collect()
 }
 
 fn path<const N: usize>(parts: [&str; N]) -> Vec<String> {
