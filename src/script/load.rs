@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::import::{Load, Loaded, Reads, Roots};
 use super::limit::{self, Ending};
-use super::memory::stack_for;
+use super::memory::{Left, stack_for};
 use super::{Broken, Function, Limits, Script, Stop, failure, kept};
 
 /// The longest that the module levels of a file and of its imports may take together.
@@ -68,6 +68,7 @@ fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script
         shown: file.into(),
         entries: entries(&ast),
         sources,
+        left: Left::default(),
     })
 }
 

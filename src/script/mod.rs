@@ -42,7 +42,7 @@ pub use import::{PluginModule, Reads, Roots};
 pub use limit::{go_on, host, pause, reserve, retry, step, time_left, wait_for};
 pub use limits::Limits;
 pub use lint::{Finding, Lint, Refusal, Sent, Severity};
-pub use memory::{CountingAllocator, outside};
+pub use memory::{CountingAllocator, outside, uncounted};
 pub use options::Declaration;
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
 pub use stop::{Stop, StopReason};
@@ -73,6 +73,7 @@ pub struct Script {
     entries: HashMap<String, BTreeMap<usize, Position>>,
     /// Its text and those of its imports, by the name that tracebacks show.
     sources: HashMap<String, Arc<str>>,
+    left: memory::Left,
 }
 
 impl Script {
