@@ -321,6 +321,24 @@ fn int.twice() { this * 2 }
     }
 
     #[test]
+    fn words_of_the_language_name_no_function_and_no_parameter() {
+        let reserved = "use case async public package super var protected spawn shared is sync curry static default \
+                        print this thread yield new call match await null debug type_of with void nil module go goto";
+        for word in reserved.split_whitespace() {
+            for source in [format!("fn {word}() {{ }}"), format!("fn f({word}) {{ }}")] {
+                let broken = load(&source).unwrap_err();
+                assert_eq!(broken.message, format!("`{word}` is a word of the language: choose another name"));
+                assert_eq!(broken.line, Some(1));
+            }
+        }
+        for word in ["fn", "as", "private", "import", "export", "eval"] {
+            for source in [format!("fn {word}() {{ }}"), format!("fn f({word}) {{ }}")] {
+                assert!(load(&source).is_err_and(|broken| broken.line == Some(1)), "{source}");
+            }
+        }
+    }
+
+    #[test]
     fn a_module_level_without_end_is_broken_and_not_for_ever() {
         for source in
             ["loop { }", "fn f() { try { loop { } } catch { } }\nf();", "try { [1].map(|_x| { loop { } }); } catch { }"]
