@@ -48,7 +48,7 @@ pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
 fn too_much_left(script: &Script) -> Failure {
     let message = format!(
         "earlier runs of `{}` left {} that nothing frees, more than a run may hold: a closure and a variable that it has \
-         captured hold each other; set the variable to () before the function ends, and save the file",
+         captured hold each other; set the variable to () before the function ends, and save it so",
         script.file,
         bytesize::ByteSize(script.left.bytes()),
     );

@@ -95,7 +95,7 @@ mod tests {
     }
 
     // More levels take more of the stack than whoever drops a script may have.
-    const NESTED: &str = "let v = 1; for _i in 0..3000 { v = Fn(\"f\").curry(take(v)); }\n";
+    const NESTED: &str = "let v = 1; for _i in 0..1000 { v = Fn(\"f\").curry(take(v)); }\n";
     const MAPS: &str = "let v = 1; for _i in 0..200 { v = #{ v: take(v) }; }\n";
 
     #[test]

@@ -8,7 +8,8 @@
 //! Dropping, copying and showing a nested value takes a piece of the thread's stack for each level, and the end of
 //! the stack is the end of the process. Nothing tells us when values nest. But each level is an allocation, so the
 //! memory limit bounds the levels, and the stack of a script's thread is made large enough for the most of them:
-//! see [`stack_for`].
+//! see [`stack_for`]. So no value leaves such a thread but one whose nesting was looked at: what a module level leaves
+//! (`kept`), and what is kept between two calls of a consumer.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
