@@ -16,6 +16,9 @@ pub(super) type Refusal = (Vec<String>, String);
 /// The least that may be set as `limits.memory`: with less not even an empty script runs.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
 
+/// The most that may be set as `limits.memory`: each thread of scripts has a stack of several times as much.
+const MOST_MEMORY: ByteSize = ByteSize::gib(4);
+
 /// Everything that is refused about `settings`, most dangerous first.
 pub(super) fn refusals(settings: &Settings) -> Vec<Refusal> {
     let open = open_to_others(settings).map(|why| (path(["listen"]), why));
@@ -99,6 +102,14 @@ fn limits(settings: &Settings) -> Vec<Refusal> {
     }
     if memory < LEAST_MEMORY {
         let why = format!("`{}` is too little for any script: give it `1MiB` at least", told::size(memory));
+        refuse("memory", why);
+    }
+    if memory > MOST_MEMORY {
+        let why = format!(
+            "`{}` is more than `4GiB`, the most that one run may have: each thread of scripts needs address space for \
+             several times as much",
+            told::size(memory)
+        );
         refuse("memory", why);
     }
     if operations == Some(0) {

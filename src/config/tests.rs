@@ -150,6 +150,7 @@ fn a_wrong_value_is_told_with_its_line() {
         ("limits = 3", "umbel.toml:1:10: limits: `3` is not a table"),
         ("[limits]\nmemory = \"lots\"", "umbel.toml:2:10: limits.memory: `lots` is not a size, as in `128MiB`"),
         ("[limits]\nmemory = \"1kB\"", "umbel.toml:2:10: limits.memory: `1000B` is too little"),
+        ("[limits]\nmemory = \"16GiB\"", "umbel.toml:2:10: limits.memory: `16GiB` is more than `4GiB`"),
         ("[limits]\ntime_limit = 0", "umbel.toml:2:14: limits.time_limit: no task runs in no time"),
         ("[limits]\noperations = 0", "umbel.toml:2:14: limits.operations: no task runs in no operations"),
         ("[limits]\nsoft_time_limit = 0", "umbel.toml:2:19: limits.soft_time_limit: every task would be told at once"),

@@ -45,7 +45,14 @@ mod tests {
         );
         assert_eq!(fails(r#"json::parse("{")"#).exc_type, "ValueError");
         assert_eq!(fails(r#"json::parse("18446744073709551615")"#).exc_type, "OverflowError");
+        assert_eq!(fails(r#"json::parse("1e400")"#).exc_type, "ValueError");
         assert_eq!(fails("json::stringify(|| 1)").exc_type, "TypeError");
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_no_value() {
+        assert_eq!(fails(r#"let m = json::parse("{}"); m.len"#).exc_message, "Property not found: len");
+        assert_eq!(evaluate(r#"let m = json::parse("{\"len\": 7}"); [m.len, m.len()]"#), "[7,1]");
     }
 
     #[test]

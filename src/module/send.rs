@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{add, marked, time, wrong};
 use crate::script::{Fields, Native, Submission, host, outside};
-use crate::task::{TaskId, Timestamp};
+use crate::task::{TaskId, Timestamp, check_name};
 
 pub(super) const OPTIONS: [&str; 8] =
     ["kwargs", "countdown", "eta", "expires", "queue", "priority", "id", "max_retries"];
@@ -35,6 +35,7 @@ pub(super) fn functions(global: &mut Module) {
 
 fn submit(what: &str, name: &str, args: Array, options: Map) -> Native<String> {
     let host = host(what)?;
+    check_name(name).map_err(|bad| wrong("ValueError", format!("the name of the task for `{what}` {bad}")))?;
     let bad = |why: String| wrong("TypeError", format!("options of `{what}(\"{name}\")`: {why}"));
     let fields = Fields::new(options);
     fields.only(&OPTIONS).map_err(bad)?;
@@ -140,6 +141,23 @@ mod tests {
             assert_eq!(failure.exc_type, "TypeError");
         }
         assert_eq!(fails(r#"delay("a.b", [|| 1])"#).exc_type, "TypeError");
+    }
+
+    #[test]
+    fn a_name_longer_than_any_is_refused_at_once() {
+        for (call, class, message) in [
+            ("delay(t)", "ValueError", "the name of the task for `delay` is longer than 255 bytes"),
+            ("apply(t, [], #{})", "ValueError", "the name of the task for `apply` is longer than 255 bytes"),
+            ("let o = #{}; o[t] = 1; task::retry(o)", "TypeError", "xx`; there are "),
+        ] {
+            let failure = fails(&format!("let t = \"\"; t.pad(1000000, 'x'); {call}"));
+            assert_eq!(failure.exc_type, class, "{call}");
+            assert!(
+                failure.exc_message.contains(message) && failure.exc_message.len() < 400,
+                "{}",
+                failure.exc_message
+            );
+        }
     }
 
     #[test]

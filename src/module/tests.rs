@@ -257,6 +257,35 @@ fn at_module_level_only_declarations_and_pure_functions_work() {
 }
 
 #[test]
+fn no_answer_is_taken_for_that_of_all_calls() {
+    let mut equipped = engine();
+    register(&mut equipped);
+    equipped.set_optimization_level(rhai::OptimizationLevel::Full);
+    for ask in
+        ["time::now()", "rand()", "text::words(\"a b\")", "split(\"a b\", \" \")", "blob(3)", "parse_json(\"1\")"]
+    {
+        let compiled = equipped.compile(ask).unwrap();
+
+        let mut asks = false;
+        compiled.walk(&mut |path: &[rhai::ASTNode<'_>]| {
+            use rhai::{ASTNode, Expr, Stmt};
+            asks |= matches!(path.last(), Some(ASTNode::Expr(Expr::FnCall(..)) | ASTNode::Stmt(Stmt::FnCall(..))));
+            true
+        });
+        assert!(asks, "{ask} was asked by the optimizer: {:?}", compiled.statements());
+    }
+}
+
+#[test]
+fn a_callback_has_the_host_of_its_call() {
+    let room = Room::default();
+
+    room.run("[1, 2].map(|n| { info(n); [n].map(|m| log::warn(m)); n })").unwrap();
+
+    assert_eq!(room.lines(), ["Info 1", "Warn 1", "Info 2", "Warn 2"]);
+}
+
+#[test]
 fn a_running_script_declares_nothing() {
     assert!(fails(r#"task("main", #{})"#).exc_message.contains("move the line out of the function"));
 }

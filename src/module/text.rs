@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 use rhai::{Array, Dynamic, Module};
 
 use super::{add, wrong};
-use crate::script::{Native, go_on};
+use crate::script::{Native, go_on, uncounted};
 
 /// How many compiled patterns a thread keeps; when there are more, it begins anew.
 const MAX_PATTERNS: usize = 16;
@@ -140,13 +140,16 @@ fn search<T>(what: &str, text: &str, pattern: &str, question: impl FnOnce(&Regex
             if pattern.len() > MAX_PATTERN {
                 return Err(wrong("ValueError", format!("`{what}`: not a regular expression: it is too long")));
             }
-            let built = RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).build();
-            let built =
-                built.map_err(|error| wrong("ValueError", format!("`{what}`: not a regular expression: {error}")))?;
-            if patterns.len() == MAX_PATTERNS {
-                patterns.clear();
-            }
-            patterns.insert(pattern.to_owned(), built);
+            uncounted(|| -> Native<()> {
+                let built = RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).build();
+                let built = built
+                    .map_err(|error| wrong("ValueError", format!("`{what}`: not a regular expression: {error}")))?;
+                if patterns.len() == MAX_PATTERNS {
+                    patterns.clear();
+                }
+                patterns.insert(pattern.to_owned(), built);
+                Ok(())
+            })?;
         }
         question(&patterns[pattern])
     })

@@ -10,6 +10,12 @@ use super::{add, number, wrong};
 use crate::script::{HostError, Native, brief, duration_of, host, pause};
 use crate::task::Timestamp;
 
+/// The longest format, in bytes: what it makes is at most some twenty times as long.
+const MAX_FORMAT: usize = 1 << 10;
+
+/// The longest text that may be a time, or name a time zone, in bytes.
+const MAX_TEXT: usize = 256;
+
 pub(super) fn module(global: &mut Module) -> Module {
     // One for each type, to stand before rhai's own, which nothing can wake.
     let doc = "Waits, at most until the task's time is over or it is stopped: `sleep(1.5)` or `sleep(\"2s\")`.";
@@ -38,6 +44,7 @@ pub(super) fn module(global: &mut Module) -> Module {
         "parse(text: string) -> float",
         "Reads ISO 8601 or a mail's date, UTC unless it says otherwise: `time::parse(\"2026-01-31 09:00:00\")`.",
         |text: &str| -> Native<f64> {
+            let text = bounded(text, MAX_TEXT, "the text of `time::parse`")?;
             let time = read(text).ok_or_else(|| wrong("ValueError", format!("`time::parse`: `{text}` is no time")))?;
             Ok(seconds(time))
         },
@@ -68,6 +75,8 @@ fn seconds(time: Timestamp) -> f64 {
 fn show(seconds: &Dynamic, format: &str, zone: &str) -> Native<String> {
     let number = number(seconds, "the time of `time::format`")?;
     let time = instant(number).ok_or_else(|| wrong("ValueError", format!("`time::format`: {number} is too far")))?;
+    let format = bounded(format, MAX_FORMAT, "the format of `time::format`")?;
+    let zone = bounded(zone, MAX_TEXT, "the time zone of `time::format`")?;
     let zone: chrono_tz::Tz =
         zone.parse().map_err(|_| wrong("ValueError", format!("`time::format`: there is no time zone `{zone}`")))?;
     let items: Vec<Item<'_>> = StrftimeItems::new(format).collect();
@@ -78,6 +87,10 @@ fn show(seconds: &Dynamic, format: &str, zone: &str) -> Native<String> {
         return Err(wrong("ValueError", format!("`time::format`: `{format}` is no format")));
     }
     Ok(text)
+}
+
+fn bounded<'a>(text: &'a str, most: usize, what: &str) -> Native<&'a str> {
+    if text.len() > most { Err(wrong("ValueError", format!("{what} is longer than {most} bytes"))) } else { Ok(text) }
 }
 
 /// A time as people and programs write it; `None` when it is none.
@@ -126,6 +139,19 @@ mod tests {
         ] {
             assert_eq!(fails(script).exc_type, "ValueError", "{script}");
         }
+    }
+
+    #[test]
+    fn long_texts_are_refused_before_anything_is_made_of_them() {
+        for (script, what) in [
+            ("time::format(0, t)", "the format of `time::format` is longer than 1024 bytes"),
+            ("time::format(0, \"%c\", t)", "the time zone of `time::format` is longer than 256 bytes"),
+            ("time::parse(t)", "the text of `time::parse` is longer than 256 bytes"),
+        ] {
+            let failure = fails(&format!("let t = \"\"; t.pad(1025, \"%c\"); {script}"));
+            assert_eq!((failure.exc_type.as_str(), failure.exc_message.as_str()), ("ValueError", what));
+        }
+        assert_eq!(evaluate("let t = \"\"; t.pad(1024, \"%c\"); time::format(0, t).len()"), "12288");
     }
 
     #[test]

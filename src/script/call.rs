@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
 
 use super::limit::{self, Ending};
-use super::{Call, Finished, Limits, Script, Stop, StopReason, failure, to_typed_json, value};
+use super::{Call, Finished, Limits, Script, Stop, StopReason, failure, memory, to_typed_json, value};
 use crate::task::{Failure, Json, Outcome, show_duration};
+
+/// What `this` may take that is kept after a call, in bytes: more than [`value::may_be_kept`] allows, which counts JSON.
+const MAX_STATE: usize = 64 << 20;
 
 /// Runs `call` to its end, whatever that is.
 pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
@@ -16,12 +19,21 @@ pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
     if let Some(reason) = stop.reason() {
         return Finished { outcome: stopped(reason), this, took: Duration::ZERO };
     }
+    if script.left.bytes() > limits.memory.as_u64() {
+        return Finished { outcome: Some(Outcome::OverLimit(too_much_left(&script))), this, took: Duration::ZERO };
+    }
     let entered = limit::enter(&limits, stop.clone(), Some(host.clone()));
     // Nothing that a panic leaves half done is used again but `this`, a value of the script's own making.
     let done = catch_unwind(AssertUnwindSafe(|| {
         host.started();
         let arguments = arguments()?;
-        perform(engine, &script, &function, arguments, this.as_mut())
+        let before = memory::held();
+        let done = perform(engine, &script, &function, arguments, this.as_mut());
+        let state = if this.is_some() { MAX_STATE } else { 0 };
+        // A text may have twice the room that it takes.
+        let kept = done.as_ref().map_or_else(|failure| 2 * memory::size_of_copy(failure), |json| json.get().len());
+        script.left.add(before, state + kept);
+        done
     }))
     .unwrap_or_else(|panic| Err(failure::panicked(&*panic, &*host)));
     let outcome = match entered.ending() {
@@ -31,6 +43,16 @@ pub(super) fn run(engine: &Engine, call: Call, stop: &Stop) -> Finished {
     drop(entered);
     let this = this.filter(value::may_be_kept);
     Finished { outcome, this, took: began.elapsed() }
+}
+
+fn too_much_left(script: &Script) -> Failure {
+    let message = format!(
+        "earlier runs of `{}` left {} that nothing frees, more than a run may hold: a closure and a variable that it has \
+         captured hold each other; set the variable to () before the function ends, and save it so",
+        script.file,
+        bytesize::ByteSize(script.left.bytes()),
+    );
+    Failure::builtin("MemoryError", message)
 }
 
 /// The ending counts, not what the script made of it: it may have caught what a callback wrapped.

@@ -3,7 +3,7 @@
 use rhai::Engine;
 
 use super::import::Importer;
-use super::{Level, limit};
+use super::{Level, limit, outside};
 
 /// The deepest that functions may call each other. rhai's default differs between debug and release builds.
 ///
@@ -34,12 +34,19 @@ pub fn engine() -> Engine {
         });
     super::guarded::register(&mut engine);
     super::import::register_task(&mut engine);
+    super::kept::register(&mut engine);
     engine
 }
 
 fn say(text: &str) {
     match limit::current_host() {
-        Some(host) => host.log(Level::Info, text),
+        Some(host) => {
+            // What the host keeps of it is not the script's to pay.
+            let _ = outside(|| {
+                host.log(Level::Info, text);
+                Ok(())
+            });
+        }
         None => tracing::info!("a script says while it is loaded: {text}"),
     }
 }

@@ -93,7 +93,10 @@ pub fn duration_of(value: &Dynamic) -> Option<Duration> {
 pub(super) fn no_option(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("there is no option `{name}`; did you mean `{near}`?"),
-        None => format!("there is no option `{name}`; there are {}", known.join(", ")),
+        None => {
+            let name = super::brief(&name.into(), 60);
+            format!("there is no option `{name}`; there are {}", known.join(", "))
+        }
     }
 }
 

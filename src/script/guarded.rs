@@ -53,6 +53,8 @@ fn put<A: 'static, const N: usize, const X: bool, R, const F: bool, FUNC>(
 {
     FuncRegistration::new(name)
         .with_comments([format!("/// {doc}")])
+        // The optimizer must never ask them: it has nobody to stop, and no bound on what it makes.
+        .with_volatility(true)
         // They change nothing but what is theirs, so a constant may be their `this`; whether it is, rhai looks at.
         .with_purity(!CHANGES.contains(&name))
         .set_into_module(module, function);

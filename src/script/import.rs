@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rhai::{Dynamic, Engine, EvalAltResult, GlobalRuntimeState, ModuleResolver, NativeCallContext, Position};
 use rhai::{Scope, Shared};
 
+use super::kept::Constants;
 use super::{Broken, Declaration, HostError, Native, load};
+use crate::task::check_name;
 use crate::watch::Snapshot;
 
 /// How many files deep imports may go: what a file imports may import others, and so on.
@@ -91,6 +93,8 @@ pub(super) struct Load {
     folder: Arc<Path>,
     /// It is evaluated as an import: its tasks are not declared.
     imported: bool,
+    /// The constants of the file that is evaluated now, once it has some.
+    constants: Arc<Mutex<Option<Constants>>>,
 }
 
 #[derive(Default)]
@@ -129,7 +133,16 @@ impl Load {
             folder: roots.scripts.as_path().into(),
             roots: Arc::new(roots.clone()),
             imported: false,
+            constants: Arc::default(),
         }
+    }
+
+    pub(super) fn note(&self, constants: Constants) {
+        *self.constants.lock().unwrap_or_else(PoisonError::into_inner) = Some(constants);
+    }
+
+    pub(super) fn constants(&self) -> Option<Constants> {
+        self.constants.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn finish(&self) -> Loaded {
@@ -179,7 +192,7 @@ impl Load {
         source: &str,
         folder: Arc<Path>,
     ) -> Result<rhai::Module, Box<EvalAltResult>> {
-        let inner = Self { folder, imported: true, ..self.clone() };
+        let inner = Self { folder, imported: true, constants: Arc::default(), ..self.clone() };
         let ast = load::compile(engine, shown, source).map_err(carry)?;
         load::evaluate(engine, &ast, inner).map_err(|error| match error.unwrap_inner() {
             // Its time is over: who loads says so.
@@ -275,11 +288,10 @@ fn declare(context: NativeCallContext<'_>, name: &str, options: rhai::Map) -> Na
         let why = "`task` declares options where a file is loaded: move the line out of the function";
         return Err(HostError::new("RuntimeError", why).into());
     };
+    check_name(name).map_err(|bad| HostError::new("ValueError", format!("the name of a task {bad}")))?;
     if !load.imported {
-        let at = context.call_position();
-        let line = u32::try_from(at.line().unwrap_or(1)).unwrap_or(u32::MAX);
-        let column = u32::try_from(at.position().unwrap_or(1)).unwrap_or(u32::MAX);
-        load.lock().declarations.push(Declaration { name: name.to_owned(), options, line, column });
+        let declaration = Declaration::new(name, options, context.call_position());
+        load.lock().declarations.push(declaration);
     }
     Ok(())
 }

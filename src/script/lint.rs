@@ -17,6 +17,7 @@ use super::{Broken, Script, fields, load};
 use crate::task::{did_you_mean, nearest};
 use callable::{Arities, Natives};
 use facts::Facts;
+pub(super) use options::without_effect;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -84,8 +85,8 @@ impl Lint {
         }
         looking.unused();
         for declaration in &script.declarations {
-            for message in options::without_effect(declaration) {
-                let at = script.broken(declaration.line, Some(declaration.column), message);
+            for message in &declaration.useless {
+                let at = script.broken(declaration.line, Some(declaration.column), message.clone());
                 looking.findings.push(Finding { severity: Severity::Warning, code: "useless-option", at });
             }
         }

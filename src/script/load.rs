@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::import::{Load, Loaded, Reads, Roots};
 use super::limit::{self, Ending};
-use super::memory::stack_for;
-use super::{Broken, Function, Limits, Script, Stop, failure};
+use super::memory::{Left, stack_for};
+use super::{Broken, Function, Limits, Script, Stop, failure, kept};
 
 /// The longest that the module levels of a file and of its imports may take together.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);
@@ -68,6 +68,7 @@ fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script
         shown: file.into(),
         entries: entries(&ast),
         sources,
+        left: Left::default(),
     })
 }
 
@@ -99,11 +100,13 @@ fn is_built_in(engine: &Engine, name: &str) -> bool {
     !name.is_empty() && engine.compile(format!("{name}::x")).is_ok()
 }
 
-/// Evaluates a module level into what its functions are called through.
+/// Evaluates a module level into what its functions are called through, which holds nothing but plain values.
 pub(super) fn evaluate(engine: &Engine, ast: &AST, load: Load) -> Result<Module, Box<EvalAltResult>> {
     let mut global = engine.new_global_runtime_state();
-    global.tag = Dynamic::from(load);
-    Module::eval_ast_as_new_raw(engine, &mut Scope::new(), &mut global, ast)
+    global.tag = Dynamic::from(load.clone());
+    let module = Module::eval_ast_as_new_raw(engine, &mut Scope::new(), &mut global, ast)?;
+    kept::check(ast, &module, load.constants())?;
+    Ok(module)
 }
 
 fn terminated() -> EvalAltResult {
@@ -314,6 +317,24 @@ fn int.twice() { this * 2 }
                 "{source}: {broken:?}"
             );
             assert!(broken.excerpt.is_some(), "{source}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_language_name_no_function_and_no_parameter() {
+        let reserved = "use case async public package super var protected spawn shared is sync curry static default \
+                        print this thread yield new call match await null debug type_of with void nil module go goto";
+        for word in reserved.split_whitespace() {
+            for source in [format!("fn {word}() {{ }}"), format!("fn f({word}) {{ }}")] {
+                let broken = load(&source).unwrap_err();
+                assert_eq!(broken.message, format!("`{word}` is a word of the language: choose another name"));
+                assert_eq!(broken.line, Some(1));
+            }
+        }
+        for word in ["fn", "as", "private", "import", "export", "eval"] {
+            for source in [format!("fn {word}() {{ }}"), format!("fn f({word}) {{ }}")] {
+                assert!(load(&source).is_err_and(|broken| broken.line == Some(1)), "{source}");
+            }
         }
     }
 

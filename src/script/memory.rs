@@ -8,10 +8,12 @@
 //! Dropping, copying and showing a nested value takes a piece of the thread's stack for each level, and the end of
 //! the stack is the end of the process. Nothing tells us when values nest. But each level is an allocation, so the
 //! memory limit bounds the levels, and the stack of a script's thread is made large enough for the most of them:
-//! see [`stack_for`].
+//! see [`stack_for`]. So no value leaves such a thread but one whose nesting was looked at: what a module level leaves
+//! (`kept`), and what is kept between two calls of a consumer.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mimalloc::MiMalloc;
 
@@ -100,18 +102,57 @@ pub(super) fn held() -> isize {
     HELD.try_with(Cell::get).unwrap_or(0)
 }
 
+/// What the runs of one script have left behind, in bytes: values that hold each other, as a closure and a variable
+/// that it has captured may, are never freed. Nothing tells which they are, so they are counted, and bounded for all
+/// runs of the script together by what one may hold.
+#[derive(Default)]
+pub(super) struct Left(AtomicUsize);
+
+impl Left {
+    /// Less than this of one run is not counted: rhai keeps some short texts for the runs of all scripts.
+    const LEAST: usize = 64 << 10;
+
+    /// Counts what a run has left that held `before` when it began, and has `kept` for others.
+    pub(super) fn add(&self, before: isize, kept: usize) {
+        let left = usize::try_from(held().wrapping_sub(before)).unwrap_or(0).saturating_sub(kept);
+        if left >= Self::LEAST {
+            self.0.fetch_add(left, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a copy of `value` takes, in bytes.
+pub(super) fn size_of_copy<T: Clone>(value: &T) -> usize {
+    let before = held();
+    let copy = value.clone();
+    let size = held().wrapping_sub(before);
+    drop(copy);
+    usize::try_from(size).unwrap_or(0)
+}
+
 /// Asks the host something that is not the script's to pay: what it allocates here is kept or freed elsewhere.
 ///
 /// Only the answer counts, which the script's thread frees: else each answer would give it room that it has not.
 pub fn outside<T: Answer>(ask: impl FnOnce() -> Result<T, HostError>) -> Result<T, HostError> {
-    let before = held();
-    let answer = ask();
+    let answer = uncounted(ask);
     let weight = match &answer {
         Ok(answer) => answer.weight(),
         Err(error) => error.message.capacity(),
     };
-    count(before.wrapping_sub(held()).wrapping_add(weight.cast_signed()));
+    count(weight.cast_signed());
     answer
+}
+
+/// Makes or frees something bounded that a thread keeps for all scripts: no run pays for it, or gets room of it.
+pub fn uncounted<T>(make: impl FnOnce() -> T) -> T {
+    let before = held();
+    let made = make();
+    count(before.wrapping_sub(held()));
+    made
 }
 
 /// What a host answers.

@@ -16,6 +16,7 @@ mod fields;
 mod guarded;
 mod host;
 mod import;
+mod kept;
 mod limit;
 mod limits;
 mod lint;
@@ -42,7 +43,8 @@ pub use import::{PluginModule, Reads, Roots};
 pub use limit::{go_on, host, pause, reserve, retry, step, time_left, wait_for};
 pub use limits::Limits;
 pub use lint::{Finding, Lint, Refusal, Sent, Severity};
-pub use memory::{CountingAllocator, outside};
+pub use memory::{CountingAllocator, outside, uncounted};
+pub use options::Declaration;
 pub use pool::{Arguments, Call, Finished, Pool, Ticket};
 pub use stop::{Stop, StopReason};
 pub use value::{MAX_JSON, from_json, from_typed_json, to_json, to_typed_json};
@@ -72,6 +74,7 @@ pub struct Script {
     entries: HashMap<String, BTreeMap<usize, Position>>,
     /// Its text and those of its imports, by the name that tracebacks show.
     sources: HashMap<String, Arc<str>>,
+    left: memory::Left,
 }
 
 impl Script {
@@ -113,13 +116,12 @@ impl Script {
         Broken::at(&self.file, source, line, column, message)
     }
 
-    /// Reads the options of one of its declarations, and the function named by its `run`.
+    /// The options of one of its declarations, and the function named by its `run`.
     ///
     /// # Errors
     /// Names the option that is unknown, not built yet or of a wrong form, where it is declared.
     pub fn options(&self, declaration: &Declaration) -> Result<(crate::task::Options, Option<String>), Broken> {
-        options::read_options(declaration)
-            .map_err(|message| self.broken(declaration.line, Some(declaration.column), message))
+        declaration.options().map_err(|message| self.broken(declaration.line, Some(declaration.column), message))
     }
 }
 
@@ -141,16 +143,6 @@ pub struct Function {
     pub line: u32,
     /// 1-based line where it ends.
     pub last_line: u32,
-}
-
-/// One `task(name, options)` at module level.
-#[derive(Debug, Clone)]
-pub struct Declaration {
-    /// The name given: a function of the file, or with `run` the name of the task.
-    pub name: String,
-    pub options: rhai::Map,
-    pub line: u32,
-    pub column: u32,
 }
 
 /// A script that cannot be used, and where it is wrong.

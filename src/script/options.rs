@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Declaration, Fields};
+use rhai::{Map, Position};
+
+use super::{Fields, lint};
 use crate::task::Options;
 
 const KNOWN: [&str; 15] = [
@@ -26,13 +28,41 @@ const KNOWN: [&str; 15] = [
 /// Options that are promised and refused until they do something.
 const LATER: [&str; 3] = ["rate_limit", "unique", "concurrency"];
 
-/// Reads the options of `declaration`, and the function named by its `run`.
-///
-/// # Errors
-/// Names the option that is unknown, not built yet or of a wrong form.
-pub(super) fn read_options(declaration: &Declaration) -> Result<(Options, Option<String>), String> {
-    let wrong = |why| format!("options of `{}`: {why}", declaration.name);
-    read(&Fields::new(declaration.options.clone())).map_err(wrong)
+/// One `task(name, options)` at module level.
+#[derive(Debug, Clone)]
+pub struct Declaration {
+    /// The name given: a function of the file, or with `run` the name of the task.
+    pub name: String,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based.
+    pub column: u32,
+    options: Result<(Options, Option<String>), String>,
+    /// Why some of them have no effect beside the others, a sentence each.
+    pub(super) useless: Vec<String>,
+}
+
+impl Declaration {
+    /// Reads `options` where the script has made them: they may be nested so deeply that nobody else can drop them.
+    pub(super) fn new(name: &str, options: Map, at: Position) -> Self {
+        let number = |number: Option<usize>| u32::try_from(number.unwrap_or(1)).unwrap_or(u32::MAX);
+        let fields = Fields::new(options);
+        Self {
+            name: name.to_owned(),
+            line: number(at.line()),
+            column: number(at.position()),
+            options: read(&fields).map_err(|why| format!("options of `{name}`: {why}")),
+            useless: lint::without_effect(name, &fields),
+        }
+    }
+
+    /// The options, and the function named by `run`.
+    ///
+    /// # Errors
+    /// Names the option that is unknown, not built yet or of a wrong form.
+    pub(super) fn options(&self) -> Result<(Options, Option<String>), String> {
+        self.options.clone()
+    }
 }
 
 fn read(fields: &Fields) -> Result<(Options, Option<String>), String> {
@@ -86,7 +116,7 @@ mod tests {
 
     fn options(script: &str) -> Result<(Options, Option<String>), String> {
         let options = rhai::Engine::new().eval(script).unwrap();
-        read_options(&Declaration { name: "fetch".to_owned(), options, line: 7, column: 1 })
+        Declaration::new("fetch", options, Position::NONE).options()
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Pool {
     /// pool is dropped and the calls are done.
     ///
     /// # Panics
-    /// When the system gives no more threads.
+    /// When the system gives no more threads, or none with a stack for so much memory.
     pub fn new(engine: Arc<rhai::Engine>, name: &str, threads: usize, memory: ByteSize) -> Self {
         let queue = Arc::<Queue>::default();
         for number in 1..=threads {
@@ -95,7 +95,7 @@ impl Pool {
                 .name(format!("{name}-{number}"))
                 .stack_size(stack_for(memory.as_u64()))
                 .spawn(move || queue.serve(&engine))
-                .expect("the system gives a thread");
+                .unwrap_or_else(|error| panic!("the system gives no thread to scripts of {memory} of memory: {error}"));
         }
         Self { queue, memory }
     }

@@ -3,9 +3,15 @@
 /// How alike two names are that are called near; 1 is the same.
 const NEAR: f64 = 0.8;
 
-/// The one of `names` that `name` was perhaps meant to be; `None` when nothing is near.
+/// The longest name that is compared, in bytes: comparing takes the product of two lengths. Nobody means a longer one.
+const LONGEST: usize = 200;
+
+/// The one of `names` that `name` was perhaps meant to be; `None` when nothing is near, or it is longer than a name is.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names.into_iter().map(|known| (likeness(name, known), known));
+    if name.len() > LONGEST {
+        return None;
+    }
+    let scored = names.into_iter().filter(|known| known.len() <= LONGEST).map(|known| (likeness(name, known), known));
     let likeliest = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
     likeliest.filter(|(score, _)| *score >= NEAR).map(|(_, known)| known)
 }
@@ -45,6 +51,9 @@ mod tests {
     #[test]
     fn what_is_far_is_not_suggested() {
         check("zebra", &["math.add", "math.mul"], None);
+        let long = "x".repeat(201);
+        check(&long, &[&long], None);
+        check(&long[1..], &[&long, &long[1..]], Some(&long[1..]));
         check("", &["math.add"], None);
         check("add", &[], None);
     }

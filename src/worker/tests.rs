@@ -1,5 +1,6 @@
 //! A worker with a store that can be made to fail: what happens when tasks outstay their welcome, and between two steps.
 
+mod floods;
 mod follow_ups;
 mod suspects;
 mod troubles;

@@ -34,6 +34,13 @@ fn end(run: &Value) -> String {
     run["error"]["exc_type"].as_str().map_or(state.to_owned(), |class| format!("{state} {class}"))
 }
 
+/// What is kept of a run is bounded, however much it says.
+fn is_small(run: &Value) -> bool {
+    let lines = run["log"].as_array().map_or(&[][..], |lines| lines);
+    let all_short = lines.iter().all(|line| line["text"].as_str().is_some_and(|text| text.len() <= 4 << 10));
+    lines.len() <= 1_000 && all_short && run.to_string().len() <= 8 << 20
+}
+
 fn is_unharmed(house: &House, after: &str) {
     let answer = house.post("/api/tasks/math.add?wait=30s", &json!({ "args": [10, 3] }));
     assert_eq!(answer.json["result"], 13, "after `{after}`: {}", answer.json);
@@ -64,6 +71,9 @@ fn hostile_scripts_get_nowhere() {
         let came = end(&run);
         if !script.expects.split(" | ").any(|expected| expected == came) {
             wrong.push(format!("`{}` expects {}: {run}", script.name, script.expects));
+        }
+        if !is_small(&run) {
+            wrong.push(format!("of `{}` more is kept than the bounds say", script.name));
         }
         is_unharmed(&house, &script.name);
     }

@@ -66,6 +66,22 @@ fn a_library_is_evaluated_once_and_recorded() {
 }
 
 #[test]
+fn a_library_keeps_plain_values_only_and_hides_nothing_of_its_importer() {
+    let project = project(&[
+        ("tasks/_lib/plain.rhai", "const A = 1; fn f() { const B = 2; B + global::A }"),
+        ("tasks/_lib/state.rhai", "let n = 0;\nconst NEXT = || { n += 1; n };\nfn next() { global::NEXT.call() }"),
+    ]);
+
+    let library = project.load("import \"_lib/state\" as state; fn f() { state::next() }").unwrap_err();
+    let importer = project.load(
+        "import \"_lib/plain\" as plain; let n = 0; const NEXT = || { n += 1; n }; plain::f(); fn f() { global::NEXT }",
+    );
+
+    assert_eq!((library.file.as_str(), library.line), ("tasks/_lib/state.rhai", Some(2)), "{library}");
+    assert!(importer.unwrap_err().message.starts_with("`NEXT` holds a function that has captured a variable"));
+}
+
+#[test]
 fn no_import_leaves_its_folder() {
     let project = project(&[("secret.rhai", "1"), ("tasks/.hidden.rhai", "1"), ("tasks/_lib/a.rhai", "fn a() { 1 }")]);
     let outside = tempfile::Builder::new().suffix(".rhai").tempfile().unwrap();

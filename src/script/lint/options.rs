@@ -1,16 +1,15 @@
 //! Options of a task that can have no effect beside its other ones.
 
-use crate::script::{Declaration, Fields};
+use crate::script::Fields;
 
 /// Says of each such option why. Options of a wrong form are not looked at: loading refuses them.
-pub(super) fn without_effect(declaration: &Declaration) -> Vec<String> {
-    let fields = Fields::new(declaration.options.clone());
+pub(in crate::script) fn without_effect(task: &str, fields: &Fields) -> Vec<String> {
     let is_true = |name| fields.truth(name).ok().flatten() == Some(true);
     let is_given = |name| fields.value(name).is_some();
     let has_backoff = is_given("retry_backoff") && fields.truth("retry_backoff").ok().flatten() != Some(false);
     let mut found = Vec::new();
     let mut say = |option: &str, why: &str| {
-        found.push(format!("options of `{}`: `{option}` has no effect {why}", declaration.name));
+        found.push(format!("options of `{task}`: `{option}` has no effect {why}"));
     };
     if has_backoff && !is_true("autoretry") {
         say("retry_backoff", "without `autoretry: true`; `task::retry` waits for `default_retry_delay`");

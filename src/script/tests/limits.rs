@@ -150,3 +150,56 @@ fn a_soft_limit_is_told_once_and_may_be_caught() {
     assert!(matches!(&again, Outcome::OverLimit(why) if why.exc_type == "TimeLimitExceeded"), "{again:?}");
     assert!(matches!(&deaf, Outcome::OverLimit(why) if why.exc_type == "TimeLimitExceeded"), "{deaf:?}");
 }
+
+#[test]
+fn what_runs_leave_that_nothing_frees_is_bounded_for_all_of_them_together() {
+    let engine = equipped();
+    let pool = Pool::new(engine.clone(), "test", 1, MEMORY);
+    let limits = Limits { memory: ByteSize::mib(16), ..Limits::default() };
+    let run = |script: &Arc<Script>, function: &str| {
+        let call = Call { limits, ..call(script.clone(), function, "[]", LONG) };
+        pool.start(call).finished.blocking_recv().unwrap().outcome.unwrap()
+    };
+    let circle = script(
+        &engine,
+        "fn f() { let a = #{}; let f = || a; a.b = blob(10000000, 7); a.f = f; 1 }
+         fn g() { let a = #{}; let f = || a; a.b = blob(10000000, 7); a.f = f; a = (); 1 }",
+    );
+    let sound =
+        script(&engine, "fn f() { let l = blob(10000000, 7); let f = |n| l.len() + n; f.call(1) } fn g() { f() }");
+
+    let freed: Vec<_> = (0..8).map(|_| run(&circle, "g")).collect();
+    let left: Vec<_> = (0..3).map(|_| run(&circle, "f")).collect();
+    let other: Vec<_> = (0..8).map(|_| run(&sound, "f")).collect();
+
+    let returned = |outcome: &Outcome| matches!(outcome, Outcome::Returned(_));
+    assert!(freed.iter().chain(&left[..2]).chain(&other).all(returned), "{freed:?} {left:?} {other:?}");
+    let Outcome::OverLimit(why) = &left[2] else { panic!("{left:?}") };
+    assert_eq!(why.exc_type, "MemoryError");
+    assert!(why.exc_message.starts_with("earlier runs of `tasks/math.rhai` left "), "{}", why.exc_message);
+}
+
+#[test]
+fn runs_that_end_well_or_badly_leave_nothing() {
+    let engine = equipped();
+    let pool = Pool::new(engine.clone(), "test", 1, MEMORY);
+    let long = "let t = \"\"; t.pad(20000, 'x');";
+    for body in [
+        "1".to_owned(),
+        format!("{long} [t, t]"),
+        format!("{long} throw t"),
+        format!("{long} throw #{{ message: t, args: [t] }}"),
+        "let n = 0; let f = || { n += 1; n }; f.call() + f.call()".to_owned(),
+        "let l = []; loop { l.push(blob(100000)); }".to_owned(),
+        "[1].map(|x| explode())".to_owned(),
+        "let s = #{}; for i in 0..300 { s[`key ${i}`] = |x| x + i; } s.keys().len()".to_owned(),
+    ] {
+        let script = script(&engine, &format!("fn f() {{ {body} }}"));
+        let limits = Limits { memory: ByteSize::mib(1), ..Limits::default() };
+        for _ in 0..3 {
+            let call = Call { limits, ..call(script.clone(), "f", "[]", LONG) };
+            pool.start(call).finished.blocking_recv().unwrap();
+        }
+        assert_eq!(script.left.bytes(), 0, "{body}");
+    }
+}
