@@ -22,6 +22,7 @@ mod lint;
 mod load;
 mod memory;
 mod options;
+mod parse;
 mod pool;
 mod stop;
 mod typed;
