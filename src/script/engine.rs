@@ -3,7 +3,7 @@
 use rhai::Engine;
 
 use super::import::Importer;
-use super::{Level, limit};
+use super::{Level, limit, outside};
 
 /// The deepest that functions may call each other. rhai's default differs between debug and release builds.
 ///
@@ -40,7 +40,13 @@ pub fn engine() -> Engine {
 
 fn say(text: &str) {
     match limit::current_host() {
-        Some(host) => host.log(Level::Info, text),
+        // It is kept elsewhere: that memory is not the script's.
+        Some(host) => {
+            let _ = outside(|| {
+                host.log(Level::Info, text);
+                Ok(())
+            });
+        }
         None => tracing::info!("a script says while it is loaded: {text}"),
     }
 }

@@ -165,6 +165,18 @@ fn what_would_make_much_of_little_is_refused_before_it_is_made() {
 }
 
 #[test]
+fn what_is_printed_is_not_held_by_the_script() {
+    let limits = Limits { memory: ByteSize::mib(16), ..Limits::default() };
+    let host = Arc::<Listener>::default();
+
+    let printing = "let t = \"x\"; for _i in 0..20 { t += t; } for _i in 0..32 { print(t); }";
+    let outcome = start(printing, limits, host.clone()).finished.blocking_recv().unwrap().outcome;
+
+    assert!(matches!(outcome, Some(Outcome::Returned(_))), "{outcome:?}");
+    assert_eq!(host.0.lock().unwrap().len(), 32);
+}
+
+#[test]
 fn what_looks_through_much_meets_the_time_limit() {
     let limits = Limits { time_limit: Duration::from_millis(500), ..Limits::default() };
     let nested = "let big = []; big.pad(5000, 1); let l = []; l.pad(40, big);";
