@@ -34,6 +34,23 @@ fn end(run: &Value) -> String {
     run["error"]["exc_type"].as_str().map_or(state.to_owned(), |class| format!("{state} {class}"))
 }
 
+/// What is wrong with what is kept of a run that told more than is kept.
+fn kept_too_much(name: &str, run: &Value) -> Option<String> {
+    let lines = run["log"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = |line: &Value| line["text"].as_str().unwrap_or_default().to_owned();
+    match name {
+        "log_flood" => {
+            let longest = lines.iter().map(|line| of(line).len()).max();
+            let last = lines.last().map(of).unwrap_or_default();
+            ((lines.len(), longest) != (1_000, Some(4 << 10)) || !last.contains("more lines"))
+                .then(|| format!("{} lines of up to {longest:?} bytes, the last: {last}", lines.len()))
+        }
+        // Of a run that has ended nothing is kept of what it reported.
+        "progress_flood" => (run.to_string().len() > 4 << 10).then(|| run.to_string()),
+        _ => None,
+    }
+}
+
 fn is_unharmed(house: &House, after: &str) {
     let answer = house.post("/api/tasks/math.add?wait=30s", &json!({ "args": [10, 3] }));
     assert_eq!(answer.json["result"], 13, "after `{after}`: {}", answer.json);
@@ -65,6 +82,7 @@ fn hostile_scripts_get_nowhere() {
         if !script.expects.split(" | ").any(|expected| expected == came) {
             wrong.push(format!("`{}` expects {}: {run}", script.name, script.expects));
         }
+        wrong.extend(kept_too_much(&script.name, &run).map(|what| format!("`{}`: {what}", script.name)));
         is_unharmed(&house, &script.name);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
