@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{register, register_assertions};
 use crate::script::{
-    Broken, Call, Host, HostError, Level, Limits, Pool, Roots, Script, SocketHost, Submission, TaskFacts, engine,
+    Broken, Call, Finished, Host, HostError, Level, Limits, Pool, Roots, Script, SocketHost, Submission, TaskFacts,
+    engine,
 };
 use crate::task::{Failure, Json, Outcome, TaskId, to_json};
 
@@ -75,7 +76,7 @@ impl Room {
     }
 
     pub(super) fn call(&self, source: &str, function: &str) -> Result<String, Failure> {
-        match self.finish(source, function) {
+        match self.finish(source, function).outcome {
             Some(Outcome::Returned(json)) => Ok(json.get().to_owned()),
             Some(Outcome::Raised(failure)) => Err(failure),
             other => panic!("{other:?}"),
@@ -83,10 +84,27 @@ impl Room {
     }
 
     pub(super) fn outcome(&self, body: &str) -> Option<Outcome> {
-        self.finish(&format!("fn main() {{\n{body}\n}}"), "main")
+        self.finish(&format!("fn main() {{\n{body}\n}}"), "main").outcome
     }
 
-    fn finish(&self, source: &str, function: &str) -> Option<Outcome> {
+    /// That `body`, which never ends by itself, meets a time limit, and that it is soon stopped then.
+    #[track_caller]
+    pub(super) fn is_stopped_in_time(body: &str) {
+        let limit = Duration::from_secs(1);
+        let room = Self::default().with_time_limit(limit);
+
+        let finished = room.finish(&format!("fn main() {{\n{body}\n}}"), "main");
+
+        let outcome = finished.outcome;
+        assert!(
+            matches!(&outcome, Some(Outcome::OverLimit(why)) if why.exc_type == "TimeLimitExceeded"),
+            "{body}: {outcome:?}"
+        );
+        // Some milliseconds in a release.
+        assert!(finished.took < limit + Duration::from_millis(1500), "{body}: {:?}", finished.took);
+    }
+
+    fn finish(&self, source: &str, function: &str) -> Finished {
         let script = load(source).unwrap();
         let mut equipped = engine();
         register(&mut equipped);
@@ -101,12 +119,7 @@ impl Room {
             host: self.witness.clone(),
             limits: self.limits,
         };
-        Pool::new(Arc::new(equipped), "test", 1, self.limits.memory)
-            .start(call)
-            .finished
-            .blocking_recv()
-            .unwrap()
-            .outcome
+        Pool::new(Arc::new(equipped), "test", 1, self.limits.memory).start(call).finished.blocking_recv().unwrap()
     }
 }
 

@@ -32,6 +32,7 @@ pub fn engine() -> Engine {
             Some(line) => say(&format!("line {line}: {text}")),
             None => say(text),
         });
+    super::parse::bound(&mut engine);
     super::guarded::register(&mut engine);
     super::import::register_task(&mut engine);
     super::kept::register(&mut engine);

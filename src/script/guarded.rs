@@ -9,6 +9,7 @@
 mod blobs;
 mod equality;
 mod lists;
+mod parts;
 mod showing;
 mod texts;
 
@@ -27,6 +28,7 @@ const LEVELS: usize = super::value::MAX_DEPTH;
 pub(super) fn register(engine: &mut Engine) {
     let mut module = Module::new();
     texts::functions(&mut module);
+    parts::functions(&mut module);
     lists::functions(&mut module);
     blobs::functions(&mut module);
     equality::functions(&mut module);
@@ -61,7 +63,7 @@ fn put<A: 'static, const N: usize, const X: bool, R, const F: bool, FUNC>(
 }
 
 /// What changes its first argument, which no constant may be.
-const CHANGES: [&str; 3] = ["pad", "replace", "dedup"];
+const CHANGES: [&str; 4] = ["crop", "dedup", "pad", "replace"];
 
 /// A list of what `items` yields, made step by step.
 fn collect<T: Into<Dynamic>>(items: impl Iterator<Item = T>) -> Native<rhai::Array> {

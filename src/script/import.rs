@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_IMPORTS: usize = 256;
 
 /// How much text a script and its imports may have together, in bytes.
-const MAX_TEXT: usize = 16 << 20;
+const MAX_TEXT: usize = 4 << 20;
 
 /// Where imports are looked for.
 #[derive(Debug, Clone, Default)]

@@ -13,9 +13,16 @@ use rhai::{Dynamic, EvalAltResult, Position};
 
 use super::{Host, HostError, Limits, Native, Stop, StopReason, memory};
 
-/// Operations between two looks at the clock and at the stop flag: looking each time costs twice
-/// as much as the script itself.
+/// The most operations between two looks at the clock and at the stop flag: a look costs a third of what a small
+/// operation does.
 const LOOK_EVERY: u64 = 64;
+
+/// A script that holds more than this, in bytes, is looked at oftener, for each operation may copy or search all of it:
+/// between two looks they go through a few MiB.
+const SMALL: u64 = 64 << 10;
+
+/// Where the operations since the last look took longer than this, whatever is held, the next one is looked at too.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// Why a script ended that neither returned nor threw.
 #[derive(Debug, Clone)]
@@ -31,8 +38,14 @@ struct Current {
     operations: Cell<u64>,
     /// The operation at which the clock is looked at again; 0 is each.
     look_at: Cell<u64>,
+    /// How many operations after the last look that is.
+    look_after: Cell<u64>,
+    /// It is looked at before that when the thread holds more than this, as [`memory::held`] counts it.
+    look_above: Cell<isize>,
+    looked: Cell<Option<Instant>>,
     most_operations: Cell<u64>,
-    /// What the thread may hold, as [`memory::held`] counts it.
+    /// What the thread held when the script began, and what it may hold.
+    least_memory: Cell<isize>,
     most_memory: Cell<isize>,
     ended: Cell<bool>,
     deadline: Cell<Option<Instant>>,
@@ -48,7 +61,11 @@ thread_local! {
         Current {
             operations: Cell::new(0),
             look_at: Cell::new(0),
+            look_after: Cell::new(0),
+            look_above: Cell::new(isize::MAX),
+            looked: Cell::new(None),
             most_operations: Cell::new(u64::MAX),
+            least_memory: Cell::new(0),
             most_memory: Cell::new(isize::MAX),
             ended: Cell::new(false),
             deadline: Cell::new(None),
@@ -69,9 +86,12 @@ pub(super) fn enter(limits: &Limits, stop: Stop, host: Option<Arc<dyn Host>>) ->
     let memory = isize::try_from(limits.memory.as_u64()).unwrap_or(isize::MAX);
     CURRENT.with(|current| {
         current.operations.set(0);
-        current.look_at.set(LOOK_EVERY);
         current.most_operations.set(limits.operations.unwrap_or(u64::MAX));
+        current.least_memory.set(memory::held());
         current.most_memory.set(memory::held().saturating_add(memory));
+        current.look_after.set(LOOK_EVERY);
+        current.looked.set(Some(now));
+        current.look_later(now);
         current.ended.set(false);
         current.deadline.set(now.checked_add(limits.time_limit));
         current.soft_deadline.set(limits.soft_time_limit.and_then(|limit| now.checked_add(limit)));
@@ -95,6 +115,7 @@ impl Drop for Entered {
             current.ended.set(false);
             current.most_operations.set(u64::MAX);
             current.most_memory.set(isize::MAX);
+            current.look_above.set(isize::MAX);
             current.deadline.set(None);
             current.soft_deadline.set(None);
             current.ending.replace(None);
@@ -113,16 +134,33 @@ impl Current {
             return true;
         }
         self.stand_still();
+        let now = Instant::now();
         let stopped = self.stop.borrow().as_ref().and_then(Stop::reason);
         let ending = match stopped {
             Some(reason) => Ending::Stopped(reason),
             None if memory::held() > self.most_memory.get() => Ending::OutOfMemory,
             None if self.operations.get() > self.most_operations.get() => Ending::OutOfOperations,
-            None if self.deadline.get().is_some_and(|deadline| Instant::now() >= deadline) => Ending::TimedOut,
-            None => return false,
+            None if self.deadline.get().is_some_and(|deadline| now >= deadline) => Ending::TimedOut,
+            None => {
+                self.look_later(now);
+                return false;
+            }
         };
         self.end(ending);
         true
+    }
+
+    /// Sets when to look again, after what the script holds and did until `now`.
+    fn look_later(&self, now: Instant) {
+        let least = self.least_memory.get();
+        let held = u64::try_from(memory::held().saturating_sub(least)).unwrap_or(0).max(SMALL);
+        let was_slow = self.looked.replace(Some(now)).is_some_and(|looked| now.duration_since(looked) > SLOW);
+        let after = if was_slow { 1 } else { 2 * self.look_after.get() };
+        let after = after.min(LOOK_EVERY * SMALL / held).max(1);
+        self.look_after.set(after);
+        self.look_at.set(self.operations.get() + after);
+        let twice = isize::try_from(2 * held).unwrap_or(isize::MAX);
+        self.look_above.set(least.saturating_add(twice).min(self.most_memory.get()));
     }
 
     // The time in which it may do nothing is not the script's.
@@ -147,16 +185,12 @@ impl Current {
         self.operations.set(operations);
         if operations < self.look_at.get()
             && operations <= self.most_operations.get()
-            && memory::held() <= self.most_memory.get()
+            && memory::held() <= self.look_above.get()
         {
             return false;
         }
         // An ending sets `look_at` to nothing: from then on each operation meets it, whatever was caught.
-        let must_end = self.must_end();
-        if !must_end {
-            self.look_at.set(operations + LOOK_EVERY);
-        }
-        must_end
+        self.must_end()
     }
 }
 

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, FnAccess, Module, ParseErrorType, Position, Scope, Stmt};
+use rhai::{AST, ASTNode, Dynamic, Engine, EvalAltResult, FnAccess, Module, Position, Scope, Stmt};
 use sha2::{Digest, Sha256};
 
 use super::import::{Load, Loaded, Reads, Roots};
 use super::limit::{self, Ending};
 use super::memory::{Left, stack_for};
+use super::parse::parse;
 use super::{Broken, Function, Limits, Script, Stop, failure, kept};
+
+/// The longest that compiling a file may take; its imports are compiled while its module level runs.
+const COMPILE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest that the module levels of a file and of its imports may take together.
 const LOAD_LIMIT: Duration = Duration::from_secs(1);
@@ -46,8 +50,11 @@ impl Script {
 }
 
 fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script, Broken> {
+    let bounded = |time_limit| limit::enter(&Limits { time_limit, ..Limits::default() }, Stop::new(), None);
+    let entered = bounded(COMPILE_LIMIT);
     let ast = compile(engine, file, source)?;
-    let entered = limit::enter(&Limits { time_limit: LOAD_LIMIT, ..Limits::default() }, Stop::new(), None);
+    drop(entered);
+    let entered = bounded(LOAD_LIMIT);
     let module = evaluate(engine, &ast, load.clone());
     let ending = entered.ending();
     drop(entered);
@@ -75,7 +82,7 @@ fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script
 /// Compiles one file, and refuses what would fail or mislead later.
 pub(super) fn compile(engine: &Engine, file: &str, source: &str) -> Result<AST, Broken> {
     let broken = |position: Position, message: String| broken(file, source, position, message);
-    let mut ast = engine.compile(source).map_err(|error| broken(error.position(), in_words(error.err_type())))?;
+    let mut ast = parse(engine, source).map_err(|(position, message)| broken(position, message))?;
     ast.set_source(file);
     let top: Vec<Position> =
         ast.statements().iter().filter(|line| matches!(line, Stmt::Import(..))).map(Stmt::position).collect();
@@ -140,24 +147,6 @@ fn broken(file: &str, source: &str, position: Position, message: String) -> Brok
     match position.line() {
         Some(line) => Broken::at(file, source, number(line), position.position().map(number), message),
         None => Broken::whole(file, message),
-    }
-}
-
-fn in_words(error: &ParseErrorType) -> String {
-    match error {
-        ParseErrorType::Reserved(word) => format!("`{word}` is a word of the language: choose another name"),
-        ParseErrorType::VariableUndefined(name) => format!(
-            "there is no variable `{name}` here: a function sees its parameters, its own variables and, as \
-             `global::NAME`, constants of the file"
-        ),
-        ParseErrorType::ModuleUndefined(name) => {
-            format!("there is no module `{name}`: import it at the top of the file")
-        }
-        other => {
-            let text = other.to_string();
-            let mut letters = text.chars();
-            letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
-        }
     }
 }
 
@@ -345,6 +334,21 @@ fn int.twice() { this * 2 }
         {
             let broken = load(source).unwrap_err();
             assert!(broken.message.contains("took longer than 1s"), "{source}: {broken}");
+        }
+    }
+
+    #[test]
+    fn what_would_take_for_ever_to_compile_is_broken() {
+        let many = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<String>();
+        for (source, message) in [
+            (format!("fn f({}) {{ 1 }}", many(100_000, &|n| format!("a{n},"))), "to compile this file takes too much"),
+            (format!("fn f(x) {{ switch x {{ {} }} }}", many(9_000, &|n| format!("{n}=>1,"))), "at most 5000 arms"),
+        ] {
+            let broken = load(&source).unwrap_err();
+
+            assert!(broken.message.contains(message), "{broken}");
+            assert_eq!(broken.line, Some(1));
+            assert!(load("fn f() { 1 }").is_ok(), "the next file is another one");
         }
     }
 

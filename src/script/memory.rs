@@ -148,7 +148,7 @@ pub fn outside<T: Answer>(ask: impl FnOnce() -> Result<T, HostError>) -> Result<
 }
 
 /// Makes or frees something bounded that a thread keeps for all scripts: no run pays for it, or gets room of it.
-pub fn uncounted<T>(make: impl FnOnce() -> T) -> T {
+fn uncounted<T>(make: impl FnOnce() -> T) -> T {
     let before = held();
     let made = make();
     count(before.wrapping_sub(held()));

@@ -12,7 +12,7 @@ use super::git::GitLock;
 use super::tree::{Found, Stamp, read_whole, walk};
 
 /// The largest file that is read, in bytes. Of a larger one it is only said that it is.
-const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE: u64 = 1 << 20;
 
 /// The most files; what sorts behind them is left out.
 const MAX_FILES: usize = 10_000;
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(snapshot.real(&tasks.join("link.rhai")), tasks.canonicalize().unwrap().join("a.rhai"));
         for (name, why) in [
             ("bytes.rhai", "is not UTF-8 text"),
-            ("large.rhai", "is larger than 4 MiB"),
+            ("large.rhai", "is larger than 1 MiB"),
             ("pipe.rhai", "is not a file"),
             ("socket.rhai", "is not a file"),
             ("dangling.rhai", "is a link to `nowhere`, which cannot be read: "),

@@ -16,6 +16,10 @@ mod support;
 
 use std::time::Duration;
 
+/// As the program does it: what a script holds says how often it is looked at.
+#[global_allocator]
+static ALLOCATOR: umbel::script::CountingAllocator = umbel::script::CountingAllocator;
+
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);

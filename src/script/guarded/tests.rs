@@ -1,24 +1,30 @@
 //! What rhai's own functions would make too much of.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use rhai::Dynamic;
 
-use crate::script::{Call, Host, Level, Limits, Native, Pool, Roots, Script, engine, step};
+use crate::script::{
+    Call, Finished, Host, Level, Limits, Native, Pool, Roots, Script, StopReason, Ticket, engine, step,
+};
 use crate::task::Outcome;
 
-struct Nobody;
+/// Keeps what the script prints.
+#[derive(Default)]
+struct Listener(Mutex<Vec<String>>);
 
-impl Host for Nobody {
+impl Host for Listener {
     fn place(&self) -> &'static str {
         "a test"
     }
-    fn log(&self, _level: Level, _text: &str) {}
+    fn log(&self, _level: Level, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
 }
 
-fn outcome(body: &str, limits: Limits) -> Outcome {
+fn start(body: &str, limits: Limits, host: Arc<Listener>) -> Ticket {
     let mut engine = engine();
     engine.register_fn("deep", deep);
     let engine = Arc::new(engine);
@@ -29,10 +35,18 @@ fn outcome(body: &str, limits: Limits) -> Outcome {
         function: "f".to_owned(),
         arguments: Box::new(|| Ok(Vec::new())),
         this: None,
-        host: Arc::new(Nobody),
+        host,
         limits,
     };
-    Pool::new(engine, "test", 1, limits.memory).start(call).finished.blocking_recv().unwrap().outcome.unwrap()
+    Pool::new(engine, "test", 1, limits.memory).start(call)
+}
+
+fn finish(body: &str, limits: Limits) -> Finished {
+    start(body, limits, Arc::default()).finished.blocking_recv().unwrap()
+}
+
+fn outcome(body: &str, limits: Limits) -> Outcome {
+    finish(body, limits).outcome.unwrap()
 }
 
 #[track_caller]
@@ -59,6 +73,25 @@ fn they_do_what_those_of_rhai_do() {
         (r#"let t = "ab"; t.pad(4, 'x'); t"#, r#""abxx""#),
         (r#"let t = "ab"; t.pad(7, "xyz"); t"#, r#""abxyzxy""#),
         (r#"let t = "ab"; t.pad(1, "x"); t.pad(-1, 'x'); t"#, r#""ab""#),
+        (r#"["한글abc".sub_string(1, 2), "abc".sub_string(1), "abc".sub_string(-2, 1)]"#, r#"["글a","bc","b"]"#),
+        (r#"["abc".sub_string(1..2), "abc".sub_string(1..=2), "abc".sub_string(2..=0)]"#, r#"["b","bc","c"]"#),
+        (
+            r#"["abc".sub_string(-9, 1), "abc".sub_string(3), "abc".sub_string(0, -1), "abc".sub_string(2..0)]"#,
+            r#"["a","","",""]"#,
+        ),
+        (r#"let t = "한글abc"; t.crop(1, 3); let u = t; u.crop(-1); [t, u]"#, r#"["글ab","b"]"#),
+        (
+            r#"let l = []; for c in "한글".chars() { l.push(c); } for c in "abc".chars(1..) { l.push(c); } l"#,
+            r#"["한","글","b","c"]"#,
+        ),
+        (
+            r#"let l = []; for c in "ab" { l.push(c); } for c in "ab".chars { l.push(c); } for c in "abc".chars(-2, 1) { l.push(c); } l"#,
+            r#"["a","b","a","b","b"]"#,
+        ),
+        (
+            r#"let t = "ab"; t.pad(20000, "한글"); [t.sub_string(19999), t.sub_string(-19999, 2), t.sub_string(16384, 1)]"#,
+            r#"["글","b한","한"]"#,
+        ),
         (r#"let t = "abab"; t.replace("ab", "c"); t"#, r#""cc""#),
         (r#"let t = "abab"; t.replace('a', "<>"); t.replace("b", '-'); t.replace('-', '+'); t"#, r#""<>+<>+""#),
         (r#""a,b,,c".split(",")"#, r#"["a","b","","c"]"#),
@@ -132,18 +165,74 @@ fn what_would_make_much_of_little_is_refused_before_it_is_made() {
 }
 
 #[test]
+fn what_is_printed_is_not_held_by_the_script() {
+    let limits = Limits { memory: ByteSize::mib(16), ..Limits::default() };
+    let host = Arc::<Listener>::default();
+
+    let printing = "let t = \"x\"; for _i in 0..20 { t += t; } for _i in 0..32 { print(t); }";
+    let outcome = start(printing, limits, host.clone()).finished.blocking_recv().unwrap().outcome;
+
+    assert!(matches!(outcome, Some(Outcome::Returned(_))), "{outcome:?}");
+    assert_eq!(host.0.lock().unwrap().len(), 32);
+}
+
+#[test]
 fn what_looks_through_much_meets_the_time_limit() {
-    let limits = Limits { time_limit: Duration::from_millis(100), ..Limits::default() };
-    let nested = "let big = []; big.pad(50000, 1); let l = []; l.pad(40, big);";
+    let limits = Limits { time_limit: Duration::from_millis(500), ..Limits::default() };
+    let nested = "let big = []; big.pad(5000, 1); let l = []; l.pad(40, big);";
     for body in [
         format!("{nested} loop {{ l.contains(0); l == l; l.index_of(big); l.dedup(); }}"),
         format!("{nested} loop {{ to_string(l); }}"),
         "let a = []; a.pad(1000, \"x\"); loop { a.contains(a); }".to_owned(),
     ] {
-        let began = Instant::now();
-        let outcome = outcome(&body, limits);
+        let finished = finish(&body, limits);
+
+        let outcome = finished.outcome.unwrap();
         assert!(matches!(&outcome, Outcome::OverLimit(why) if why.exc_type == "TimeLimitExceeded"), "{outcome:?}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{body}: {:?}", began.elapsed());
+        assert!(finished.took < limits.time_limit + SOON, "{body}: {:?}", finished.took);
+    }
+}
+
+/// Sixty-four operations of these take many times as long, also where the machine is fast. One takes a few ms in a
+/// release, and a second at the most in a debug build on a busy machine.
+const SOON: Duration = Duration::from_millis(1500);
+
+const LARGE_VALUES: [&str; 4] = [
+    "loop { let copy = list; }",
+    "loop { switch list { 1 => 2, _ => 3 } }",
+    "loop { text.index_of(\"y\"); text.contains(\"y\"); }",
+    "loop { text.sub_string(1); }",
+];
+
+const MADE: &str = "let text = \"x\"; for _i in 0..24 { text += text; } \
+    let list = [1]; for _i in 0..21 { list += list; } print(\"made\");";
+
+#[test]
+fn a_loop_over_large_values_meets_its_time_limit() {
+    let limits = Limits { time_limit: Duration::from_secs(2), ..Limits::default() };
+    for work in LARGE_VALUES {
+        let finished = finish(&format!("{MADE} {work}"), limits);
+
+        assert!(matches!(finished.outcome, Some(Outcome::OverLimit(_))), "{work}: {:?}", finished.outcome);
+        assert!(finished.took < limits.time_limit + SOON, "{work}: {:?}", finished.took);
+    }
+}
+
+#[test]
+fn a_loop_over_large_values_ends_when_it_is_revoked() {
+    for work in LARGE_VALUES {
+        let host = Arc::<Listener>::default();
+        let ticket = start(&format!("{MADE} {work}"), Limits::default(), host.clone());
+        while host.0.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+
+        let revoked = Instant::now();
+        ticket.stop.stop(StopReason::Revoked);
+        let outcome = ticket.finished.blocking_recv().unwrap().outcome;
+
+        assert!(matches!(outcome, Some(Outcome::Revoked)), "{work}: {outcome:?}");
+        assert!(revoked.elapsed() < SOON, "{work}: {:?}", revoked.elapsed());
     }
 }
 

@@ -99,9 +99,10 @@ fn pad(text: &mut ImmutableString, length: i64, with: &str) -> Native<()> {
     let part: String = with.chars().take(part).collect();
     let bytes = with.len().saturating_mul(whole).saturating_add(text.len() + part.len());
     reserve(bytes)?;
-    let mut made = String::with_capacity(bytes);
-    made.push_str(text);
-    (0..whole).for_each(|_| made.push_str(with));
+    // Not piece by piece: there may be millions.
+    let mut made = with.repeat(whole);
+    made.reserve_exact(bytes - made.len());
+    made.insert_str(0, text);
     made.push_str(&part);
     *text = made.into();
     Ok(())

@@ -171,7 +171,7 @@ fn what_is_no_script_of_a_sensible_size_is_not_imported() {
         project(&[("tasks/large.rhai", &" ".repeat(5 << 20)), ("tasks/folder.rhai/x", ""), ("tasks/empty.rhai", "\n")]);
     fs::write(project.folder.path().join("tasks/bytes.rhai"), b"\xff").unwrap();
 
-    assert_eq!(project.refused("large"), "`tasks/large.rhai` is larger than 4 MiB");
+    assert_eq!(project.refused("large"), "`tasks/large.rhai` is larger than 1 MiB");
     assert_eq!(project.refused("folder"), "`tasks/folder.rhai` is not there");
     assert_eq!(project.refused("empty"), "`tasks/empty.rhai` is empty");
     assert_eq!(project.refused("bytes"), "`tasks/bytes.rhai` is not UTF-8 text");
@@ -197,8 +197,8 @@ fn imports_have_an_end() {
     let broken = of(&many).load(&imports(MAX_IMPORTS + 1)).unwrap_err();
     assert_eq!((broken.line, broken.message.contains("may import 256 files")), (Some(257), true), "{broken}");
 
-    let large: Vec<_> = (0..6).map(|n| (format!("tasks/_{n}.rhai"), "//".repeat(3 << 19))).collect();
-    assert!(of(&large).load(&imports(6)).unwrap_err().message.contains("may have 16 MiB together"));
+    let large: Vec<_> = (0..4).map(|n| (format!("tasks/_{n}.rhai"), "//".repeat(1 << 19))).collect();
+    assert!(of(&large).load(&imports(4)).unwrap_err().message.contains("may have 4 MiB together"));
 }
 
 #[test]
