@@ -19,10 +19,8 @@ local begun = {}
 
 local function decide(n, token, queue, id, due, expires, brief)
   if not held[n] then return 'gone' end
-  local claimed = claimed_of(queue)
   local function drop()
-    redis.call('ZREM', LEASE, token)
-    redis.call('HDEL', claimed, token)
+    let_go(queue, token)
     return 'gone'
   end
 
@@ -39,8 +37,8 @@ local function decide(n, token, queue, id, due, expires, brief)
   if expires > 0 and expires <= now then return 'expired' end
   if due > now then
     -- A Celery client pushes a task with an eta as any other; it waits here, not in a worker.
-    local kept = redis.call('HGET', claimed, token)
-    place(queue, kept:sub(1, 1), id, due, kept:sub(2))
+    local envelope, step = claimed(queue, token)
+    place(queue, step, id, due, envelope)
     redis.call('HSET', run, 'state', 'SCHEDULED')
     redis.call('EXPIRE', run, UNSETTLED + math.ceil((due - now) / 1000))
     changed(id)

@@ -63,15 +63,16 @@ local function leave_out(q, key)
   close(q)
   return {}
 end
-local function pop(q, list, room)
+local function pop(q, step, room)
+  local list, claimed = list_of(ARGV[q], step), claimed_of(ARGV[q], step)
   local envelopes = try('RPOP', list, room)
   if envelopes == nil then return leave_out(q, list) end
   if not envelopes then return {} end
-  if not seen[q] and not try('HLEN', claimed_of(ARGV[q])) then
+  if not seen[claimed] and not try('HLEN', claimed) then
     for back = #envelopes, 1, -1 do redis.call('RPUSH', list, envelopes[back]) end
-    return leave_out(q, claimed_of(ARGV[q]))
+    return leave_out(q, claimed)
   end
-  seen[q] = true
+  seen[claimed] = true
   return envelopes
 end
 
@@ -81,7 +82,7 @@ for _, step in ipairs(any_exists(lists) and STEPS or {}) do
     local list, all_taken = list_of(ARGV[q], step), closed[q]
     while not all_taken and #taken < most and bytes < ENOUGH do
       local room = math.min(most - #taken, PART)
-      local envelopes = pop(q, list, room)
+      local envelopes = pop(q, step, room)
       all_taken = #envelopes < room
       for n, envelope in ipairs(envelopes) do
         if bytes >= ENOUGH then
@@ -103,23 +104,23 @@ if #taken > 0 then
   first = math.max((tonumber(redis.call('GET', TOKEN)) or 0) + 1, now_us)
   redis.call('SET', TOKEN, first + #taken - 1)
   redis.call('SET', KEYS[1], ('%.0f'):format(first) .. ' ' .. #taken, 'PX', lease)
-  local leases, kept = {}, {}
+  local leases, kept, claimed_from = {}, {}, {}
   local ends = ('%.0f'):format(now + lease)
   for n, message in ipairs(taken) do
     local q, step, envelope = message[1], message[2], message[3]
     local token = ('%.0f'):format(first + n - 1)
     leases[2 * n - 1], leases[2 * n] = ends, token
-    local of_queue = kept[q] or {}
-    of_queue[#of_queue + 1] = token
-    of_queue[#of_queue + 1] = step .. envelope
-    kept[q] = of_queue
+    local claimed = claimed_of(ARGV[q], step)
+    local of_list = kept[claimed] or {}
+    of_list[#of_list + 1] = token
+    of_list[#of_list + 1] = envelope
+    kept[claimed] = of_list
+    claimed_from[ARGV[q]] = true
     answer[2 * n - 1], answer[2 * n] = q - 5, envelope
   end
   redis.call('ZADD', LEASE, unpack(leases))
-  for q, of_queue in pairs(kept) do
-    redis.call('HSET', claimed_of(ARGV[q]), unpack(of_queue))
-    redis.call('SADD', QUEUES, ARGV[q])
-  end
+  for claimed, of_list in pairs(kept) do redis.call('HSET', claimed, unpack(of_list)) end
+  for queue in pairs(claimed_from) do redis.call('SADD', QUEUES, queue) end
 elseif waits then
   redis.call('SADD', QUEUES, unpack(ARGV, 5))
   local lives = {}

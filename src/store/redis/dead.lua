@@ -38,8 +38,7 @@ for n, token in ipairs(tokens) do
       over[#over + 1] = now_text
       over[#over + 1] = id
     end
-    redis.call('ZREM', LEASE, token)
-    redis.call('HDEL', claimed_of(queue), token)
+    let_go(queue, token)
   end
 end
 redis.call('LTRIM', DEAD, 0, MOST_DEAD - 1)

@@ -14,7 +14,7 @@ local function forget(ids)
   end
   redis.call('ZREM', ENDED, unpack(ids))
   redis.call('ZREM', HISTORY, unpack(ids))
-  redis.call('HDEL', REDELIVERED, unpack(ids))
+  try('HDEL', REDELIVERED, unpack(ids))
   redis.call('DEL', unpack(runs))
 end
 

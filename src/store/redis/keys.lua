@@ -36,7 +36,11 @@ end
 
 local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: place -> due time, ms
 local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: place -> step and envelope
-local function claimed_of(queue) return PREFIX .. 'umbel:claimed:' .. queue end -- hash: token -> step and envelope
+-- hash: token -> envelope. One for each list: to put the step before an envelope would be to copy it once more.
+local function claimed_of(queue, step)
+  local name = PREFIX .. 'umbel:claimed:' .. queue
+  return step == '0' and name or name .. '\6\22' .. step
+end
 local function inbox_of(member) return PREFIX .. 'umbel:inbox:' .. member end   -- list: what an idle process was given
 local function run_of(id) return PREFIX .. 'umbel:run:' .. id end               -- hash: what is kept of a task
 local function meta_of(id) return RESULT_PREFIX .. 'celery-task-meta-' .. id end       -- string and channel: Celery's result

@@ -89,10 +89,7 @@ impl Keys {
 
     /// Kombu's lists of a queue, the most urgent step first.
     pub fn lists(&self, queue: &QueueName) -> impl Iterator<Item = String> {
-        Priority::STEPS.into_iter().map(move |step| match step {
-            0 => format!("{}{queue}", self.prefix),
-            step => format!("{}{queue}\u{6}\u{16}{step}", self.prefix),
-        })
+        Priority::STEPS.into_iter().map(move |step| format!("{}{}", self.prefix, of_step(queue, step)))
     }
 
     /// What an idle process was given from a list.
@@ -110,9 +107,9 @@ impl Keys {
         self.own(format_args!("due:{queue}"))
     }
 
-    /// Claimed messages of a queue by token.
-    pub fn claimed(&self, queue: &QueueName) -> String {
-        self.own(format_args!("claimed:{queue}"))
+    /// Claimed messages of a queue by token, those of the most urgent step first.
+    pub fn claimed(&self, queue: &QueueName) -> impl Iterator<Item = String> {
+        Priority::STEPS.into_iter().map(move |step| self.own(format_args!("claimed:{}", of_step(queue, step))))
     }
 
     /// What is kept of a task.
@@ -146,6 +143,11 @@ impl Keys {
     }
 }
 
+// As kombu names it.
+fn of_step(queue: &QueueName, step: u8) -> String {
+    if step == 0 { queue.to_string() } else { format!("{queue}\u{6}\u{16}{step}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +173,7 @@ mod tests {
         let (queue, id) = (QueueName::parse("Q").unwrap(), TaskId::parse("Q").unwrap());
         for name in [
             keys.due(&queue),
-            keys.claimed(&queue),
+            keys.claimed(&queue).next().unwrap(),
             keys.run(&id),
             keys.changed(&id),
             keys.worker("Q"),

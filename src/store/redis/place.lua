@@ -117,23 +117,34 @@ local function promote(most)
   end
 end
 
+-- The claimed message of this token and its step; nothing where there is none.
+local function claimed(queue, token)
+  for _, step in ipairs(STEPS) do
+    local envelope = try('HGET', claimed_of(queue, step), token)
+    if envelope then return envelope, step end
+  end
+end
+
+-- These are claimed no longer. Where another kind of thing lies there is nothing to drop.
+local function let_go(queue, ...)
+  redis.call('ZREM', LEASE, ...)
+  for _, step in ipairs(STEPS) do try('HDEL', claimed_of(queue, step), ...) end
+end
+
 -- Gives a claimed message back to the front of its list, or to the delayed ones when `due` (ms) is to come; false when
 -- there is none under this token. A time to come needs the `id`.
 local function give_back(queue, token, id, due)
-  local claimed = claimed_of(queue)
-  local kept = redis.call('HGET', claimed, token)
-  if not kept then return false end
-  local step, envelope = kept:sub(1, 1), kept:sub(2)
+  local envelope, step = claimed(queue, token)
+  if not envelope then return false end
   if due and due > now then
     must_take(queue, step, due)
     place(queue, step, id, due, envelope)
   else
     redis.call('RPUSH', list_of(queue, step), envelope)
   end
-  redis.call('HDEL', claimed, token)
-  redis.call('ZREM', LEASE, token)
-  redis.call('SREM', ACKNOWLEDGED, token)
-  redis.call('HDEL', BEGUN, token)
+  let_go(queue, token)
+  try('SREM', ACKNOWLEDGED, token)
+  try('HDEL', BEGUN, token)
   return true
 end
 

@@ -12,7 +12,7 @@ use crate::store::{
     DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
     SUSPECTED_FOR, Settled, Settlement, Tick, bereaved, poisoned, recovered, worker_lost,
 };
-use crate::task::{Message, QueueName, State, TaskId, to_json};
+use crate::task::{Message, Priority, QueueName, State, TaskId, to_json};
 
 use super::Redis;
 use super::record::Ended;
@@ -200,14 +200,15 @@ impl Queue for Arc<Redis> {
         for list in self.connection.keys().lists(queue) {
             look.llen(list);
         }
-        look.zcard(self.connection.keys().due(queue)).hlen(self.connection.keys().claimed(queue));
+        for claimed in self.connection.keys().claimed(queue) {
+            look.hlen(claimed);
+        }
+        look.zcard(self.connection.keys().due(queue));
         let counts: Vec<u64> = self.connection.ask_all(&look).await?;
-        let steps = counts.len().saturating_sub(2);
-        Ok(Depth {
-            ready: counts[..steps].iter().sum(),
-            delayed: counts.get(steps).copied().unwrap_or(0),
-            claimed: counts.get(steps + 1).copied().unwrap_or(0),
-        })
+        let sum = |counts: &[u64]| counts.iter().sum();
+        let (ready, rest) = counts.split_at_checked(Priority::STEPS.len()).unwrap_or_default();
+        let (claimed, delayed) = rest.split_at_checked(Priority::STEPS.len()).unwrap_or_default();
+        Ok(Depth { ready: sum(ready), delayed: sum(delayed), claimed: sum(claimed) })
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64> {

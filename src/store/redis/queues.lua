@@ -24,10 +24,12 @@ end
 
 local answer = {}
 for _, name in ipairs(names) do
-  local ready = 0
-  for _, step in ipairs(STEPS) do ready = ready + redis.call('LLEN', list_of(name, step)) end
+  local ready, claimed = 0, 0
+  for _, step in ipairs(STEPS) do
+    ready = ready + redis.call('LLEN', list_of(name, step))
+    claimed = claimed + redis.call('HLEN', claimed_of(name, step))
+  end
   local delayed = redis.call('ZCARD', due_of(name))
-  local claimed = redis.call('HLEN', claimed_of(name))
   if paused[name] or ready + delayed + claimed > 0 then
     answer[#answer + 1] = { name, ready, delayed, claimed, paused[name] and '1' or '0' }
   elseif known > MOST then

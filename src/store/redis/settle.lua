@@ -1,15 +1,13 @@
 -- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
 -- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
 -- attempt (JSON), Celery's result ('' when nothing is published), brief ('' when it is written down that it ran), and
--- how many arguments more there are. Most have none; else (and always where it waited for a time): log (JSON, '' to
--- leave it as it is), the retry as step,
--- due (ms), retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
+-- how many arguments more there are. Most have none; else, and always where it waited for a time: log (JSON, '' to leave
+-- it as it is), the retry as step, due (ms), retries and envelope ('' for none), and of each follow-up: id, queue, step,
+-- due (ms), envelope, brief.
 -- Returns for each '1' stored, '0' the lease was lost, or why it is refused; then nothing of it is done.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
 must_be('zset', HISTORY, ENDED)
-must_be('hash', REDELIVERED, BEGUN)
-must_be('set', ACKNOWLEDGED)
 local any_acknowledged = redis.call('EXISTS', ACKNOWLEDGED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 local any_begun = redis.call('EXISTS', BEGUN) == 1
@@ -51,10 +49,6 @@ local function settle(at)
   local token, queue, id, state, attempt, meta, brief, more = unpack(ARGV, at, at + 7)
   local log, step, due, retries, envelope = '', '', '', '', ''
   local followers = {}
-  if not of_queue[queue] then
-    must_be('hash', claimed_of(queue))
-    of_queue[queue] = {}
-  end
   if more ~= '0' then
     log, step, due, retries, envelope = unpack(ARGV, at + 8, at + 12)
     if envelope ~= '' then must_take(queue, step, tonumber(due)) end
@@ -103,18 +97,17 @@ for n, at in ipairs(starts) do
     answers[n] = good and '1' or of_another_kind(why)
     if good then
       settled[tokens[n]] = true
-      table.insert(of_queue[ARGV[at + 1]], tokens[n])
-      if any_redelivered then redis.call('HDEL', REDELIVERED, ARGV[at + 2]) end
+      local queue = ARGV[at + 1]
+      of_queue[queue] = of_queue[queue] or {}
+      table.insert(of_queue[queue], tokens[n])
+      if any_redelivered then try('HDEL', REDELIVERED, ARGV[at + 2]) end
     end
   end
 end
 for queue, ended in pairs(of_queue) do
-  if #ended > 0 then
-    redis.call('ZREM', LEASE, unpack(ended))
-    redis.call('HDEL', claimed_of(queue), unpack(ended))
-    if any_acknowledged then redis.call('SREM', ACKNOWLEDGED, unpack(ended)) end
-    if any_begun then redis.call('HDEL', BEGUN, unpack(ended)) end
-  end
+  let_go(queue, unpack(ended))
+  if any_acknowledged then try('SREM', ACKNOWLEDGED, unpack(ended)) end
+  if any_begun then try('HDEL', BEGUN, unpack(ended)) end
 end
 in_parts('ZADD', HISTORY, known)
 if #over > 0 then

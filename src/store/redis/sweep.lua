@@ -67,9 +67,9 @@ local function count_death(id)
   return #times
 end
 
-local function recover(token, queue, kept)
-  if not kept then return end
-  local step, envelope = kept:sub(1, 1), kept:sub(2)
+local function recover(token, queue)
+  local envelope, step = claimed(queue, token)
+  if not envelope then return end
   must_be('list', list_of(queue, step))
   if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then return adopt(token, queue, envelope, 'lost') end
   -- What has begun was read before, which may take more than is done here.
@@ -90,8 +90,7 @@ end
 for _, token in ipairs(over) do
   redis.call('ZREM', LEASE, token)
   for _, queue in ipairs(queues) do
-    local kept = try('HGET', claimed_of(queue), token)
-    local good, why = pcall(recover, token, queue, kept)
+    local good, why = pcall(recover, token, queue)
     -- What cannot go back because something else lies there is looked at again after one more lease.
     if not good and of_another_kind(why) then redis.call('ZADD', LEASE, now + lease, token) end
   end
