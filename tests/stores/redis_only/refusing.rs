@@ -84,6 +84,8 @@ async fn a_redis_that_reads_its_data_is_away_until_it_has() {
     is_away_because(&stores, "nothing listens there").await;
     server.start_again();
     is_away_because(&stores, "reads its data from the disk").await;
+    let mut raw = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    eventually(|| ::redis::cmd("PING").query::<String>(&mut raw).is_ok()).await;
 
     answers_again(&stores).await;
     assert_eq!(claim_one(&stores).await.receipt.id, id("m1"));
