@@ -8,7 +8,7 @@ use super::rows::{self, MESSAGE, json, micros};
 use super::running::Begun;
 use super::settling::revoked_error;
 use super::{claims, sending};
-use crate::store::{DEATHS, SUSPECTED_FOR, Settings, bereaved, poisoned, recovered, worker_lost};
+use crate::store::{DEATHS, SUSPECTED_FOR, Settings, errbacks, poisoned, recovered, worker_lost};
 use crate::task::{Failure, Timestamp};
 
 /// What waits and is not to be handed out again.
@@ -71,7 +71,7 @@ fn bury(db: &Connection, seq: i64, why: &Failure, settings: &Settings, now: Time
     db.prepare_cached("UPDATE task SET state = 'FAILURE', error = ?2, finished_at = ?3, due_at = NULL WHERE seq = ?1")?
         .execute(params![seq, json(why), micros(now)])?;
     // Who loads such a row is told what is wrong with it; the others of the file must not wait for that.
-    let followers = message.map_or_else(|_| Vec::new(), |message| bereaved::errbacks(&message, settings));
+    let followers = message.map_or_else(|_| Vec::new(), |message| errbacks::of(&message, settings));
     followers.iter().try_for_each(|follower| sending::leave(db, follower, now))
 }
 

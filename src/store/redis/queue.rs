@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::store::{
     DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
-    SUSPECTED_FOR, Settled, Settlement, Tick, bereaved, poisoned, recovered, worker_lost,
+    SUSPECTED_FOR, Settled, Settlement, Tick, errbacks, poisoned, recovered, worker_lost,
 };
 use crate::task::{Message, Priority, QueueName, State, TaskId, to_json};
 
@@ -40,7 +40,7 @@ impl Redis {
         let Ok(queue) = QueueName::parse(&queue) else { return };
         // It was read before it was acknowledged or begun.
         let Ok(message) = Message::from_wire(queue, &envelope) else { return };
-        let (id, follow_ups) = (message.id.clone(), bereaved::errbacks(&message, &self.settings));
+        let (id, follow_ups) = (message.id.clone(), errbacks::of(&message, &self.settings));
         let receipt = Receipt { id: id.clone(), token };
         let message = Arc::new(message);
         let delivery = Delivery { message, receipt, redelivered: true, deaths: 0, expired: false, waited: None };

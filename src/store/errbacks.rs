@@ -33,7 +33,7 @@ impl fmt::Debug for Declared {
 }
 
 /// The errbacks of `message`, to be sent in the step that ends its task.
-pub fn errbacks(message: &Message, settings: &Settings) -> Vec<Message> {
+pub fn of(message: &Message, settings: &Settings) -> Vec<Message> {
     let sender = Sender { origin: &settings.worker, now: Utc::now(), declared: &*settings.declared.0 };
     Followers::of_unread(message, sender)
 }
