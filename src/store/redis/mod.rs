@@ -35,6 +35,7 @@ mod search;
 mod settle;
 mod sources;
 mod subscriber;
+mod taking;
 mod ticks;
 mod transport;
 
