@@ -281,7 +281,7 @@ pub trait Ticks: Send + Sync {
     async fn watermarks(&self, entries: &[(String, String)], now: Timestamp) -> Result<HashMap<String, Timestamp>>;
 }
 
-/// Small values that scripts share; a [`Space`] says whose they are.
+/// Small values that scripts share; a [`Space`](super::Space) says whose they are.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
     /// `None` when there is none or it has expired.
