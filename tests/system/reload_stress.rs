@@ -166,7 +166,7 @@ fn a_half_written_file_keeps_what_it_was() {
     let halves: [(&[u8], &str); 4] = [
         (b"", "is empty; its tasks stay"),
         (&whole.as_bytes()[..whole.len() / 2], ""),
-        (&[b' '; 5 << 20], "is larger than 4 MiB"),
+        (&[b' '; 2 << 20], "is larger than 1 MiB"),
         (b"fn version() { \"\xff\" }", "is not UTF-8 text"),
     ];
     for (half, why) in halves {
