@@ -3,11 +3,12 @@
 //! A log line is a sentence that stands alone, with the same facts as fields; a person reads the sentence, a
 //! collector gets both. `RUST_LOG` says how much is said.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Subscriber, error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -25,6 +26,16 @@ pub fn start(usual: &str) {
     // Fails where an embedding program has a log already, and then that one is right.
     let _ =
         if on_terminal() { log.event_format(Sentence).try_init() } else { log.json().flatten_event(true).try_init() };
+    // As it comes it would be many lines, of which no collector makes sense.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or("somewhere".to_owned(), ToString::to_string);
+        let why = panic.payload_as_str().unwrap_or("it says nothing");
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => error!("native code panicked at {place}: {why}\n{backtrace}"),
+            _ => error!("native code panicked at {place}: {why}; with RUST_BACKTRACE=1 it says more"),
+        }
+    }));
 }
 
 /// `[2026-11-22 19:48:01.250] INFO  the sentence`.

@@ -217,3 +217,16 @@ fn a_wrong_name_or_argument_is_refused_where_it_was_sent() {
     assert!(unknown.json["detail"].as_str().unwrap().contains("math.add"), "{}", unknown.json);
     assert_eq!((missing.status, &missing.json["parameter"]), (422, &json!("y")));
 }
+
+#[test]
+fn a_panic_in_native_code_is_one_failure_and_one_line_of_the_log() {
+    let house = script("fn muddle() { let a = []; a.pad(5000, 1); a.sort(|x, y| rand(-1, 1)); a.len() }");
+
+    let answer = house.post("/api/tasks/it.muddle?wait=10s", &json!({}));
+
+    assert_eq!(answer.json["state"], "FAILURE", "{}", answer.json);
+    let lines = house.log_lines();
+    let panic = lines.iter().find(|line| line.contains("native code panicked at ")).expect("it is said");
+    assert_eq!(serde_json::from_str::<Value>(panic).unwrap()["level"], "ERROR");
+    assert!(lines.iter().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines:#?}");
+}
