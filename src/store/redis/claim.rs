@@ -25,6 +25,9 @@ use super::settle::{due, due_ms, expires, expires_ms};
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
 const MOST: usize = 512;
 
+/// How long is waited at the most while something else lies under the key of a queue, before it is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A message that may start, and what its record is to say of it where nothing is written down yet.
 type Claimed = (Delivery, Option<Arc<str>>);
 
@@ -124,6 +127,8 @@ impl Redis {
             let queues = self.in_turn(queues);
             let (next_due, first, taken, closed, now, any_known, odd) =
                 self.take(&queues, most, !left.is_zero()).await?;
+            // Nothing tells when it is mended.
+            let left = if odd.is_empty() { left } else { left.min(LOOK_AGAIN) };
             self.tell_odd(odd);
             let anything = !taken.is_empty();
             let (candidates, refused) = read(&queues, first, taken);

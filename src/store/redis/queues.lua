@@ -1,4 +1,5 @@
--- Every queue that holds something or is paused. Of each: name, ready, delayed, claimed, '1' when it is paused.
+-- Every queue that holds something or is paused; what is named like a queue and is none holds nothing.
+-- Returns of each: name, ready, delayed, claimed, '1' when it is paused.
 -- Known are those that were pushed to, claimed from or paused, and those that Celery bound to its default exchange.
 
 -- Of more names than this, those of empty queues are forgotten.
@@ -26,10 +27,10 @@ local answer = {}
 for _, name in ipairs(names) do
   local ready, claimed = 0, 0
   for _, step in ipairs(STEPS) do
-    ready = ready + redis.call('LLEN', list_of(name, step))
-    claimed = claimed + redis.call('HLEN', claimed_of(name, step))
+    ready = ready + (try('LLEN', list_of(name, step)) or 0)
+    claimed = claimed + (try('HLEN', claimed_of(name, step)) or 0)
   end
-  local delayed = redis.call('ZCARD', due_of(name))
+  local delayed = try('ZCARD', due_of(name)) or 0
   if paused[name] or ready + delayed + claimed > 0 then
     answer[#answer + 1] = { name, ready, delayed, claimed, paused[name] and '1' or '0' }
   elseif known > MOST then

@@ -65,6 +65,26 @@ async fn no_message_vanishes_whatever_lies_under_a_key_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_claimed_again_soon_after_it_is_mended() {
+    let (_server, stores, mut raw) = open().await;
+    let _: u64 = raw.hset("mail", "a", "b").unwrap();
+    let began = Instant::now();
+
+    let waiting = tokio::spawn({
+        let stores = stores.clone();
+        async move { stores.queue.claim(&Queues::Named(vec![named("mail"), named("celery")]), 1, PATIENCE).await }
+    });
+    // It waits for the other one.
+    eventually(|| blocked(&mut raw) == 4).await;
+    assert_eq!(stores.queue.queues().await.unwrap(), []);
+    let _: u64 = raw.del("mail").unwrap();
+    push(&stores, vec![NewMessage { queue: named("mail"), ..crate::place::draft("m1") }.build()]).await;
+
+    assert_eq!(ids(&waiting.await.unwrap().unwrap()), ["m1"]);
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_under_whose_name_lies_something_else_stops_no_other() {
     let (_server, stores, mut raw) = open().await;
     let _: u64 = raw.hset("mail", "a", "b").unwrap();
