@@ -133,6 +133,11 @@ async fn look(folder: &Path, settings: Result<Settings, Vec<Broken>>) -> anyhow:
         findings.push(Finding { severity: Severity::Warning, code: "no-tasks", at: Broken::whole("tasks", why) });
     }
     findings.extend(catalog.broken.iter().chain(&tests.broken).cloned().map(|broken| error("not-loaded", broken)));
+    findings.extend(loader.scripts().filter(|script| script.is_empty()).map(|script| {
+        let why = "is empty; a running umbel keeps what it held before, until something is written into it";
+        let at = Broken::whole(&script.file, why.to_owned());
+        Finding { severity: Severity::Warning, code: "empty-file", at }
+    }));
     findings.extend(in_scripts(&loader, &check));
     let (in_schedule, entries) = in_schedule(folder, &check);
     findings.extend(in_schedule);
@@ -347,7 +352,8 @@ mod tests {
         let schedules =
             "[a]\ntask = \"far.x\"\nschedule = \"10s\"\nargs = [1]\n\n[b]\ntask = \"near.x\"\nschedule = \"10s\"\n";
 
-        let found = found(&[("tasks/_a.rhai", ""), ("umbel.toml", settings), ("schedules.toml", schedules)]).await;
+        let found =
+            found(&[("tasks/_a.rhai", "fn f() { 1 }"), ("umbel.toml", settings), ("schedules.toml", schedules)]).await;
 
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("schedules.toml:6:2: [b]: no task named `near.x`"), "{found:?}");

@@ -22,7 +22,7 @@ use rhai::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::script::{HostError, Native, brief, go_on, to_json, to_typed_json};
+use crate::script::{HostError, Native, begin, brief, to_json, to_typed_json};
 use crate::task::Json;
 
 /// The functions whose last argument may be a map of options, each with the names of these.
@@ -77,13 +77,13 @@ fn add<A: 'static, const N: usize, const X: bool, R, const F: bool, FUNC>(
         .set_into_module_raw(module, FUNC::param_types(), placed(function.into_rhai_function(true, true)));
 }
 
-/// The same function, which does not begin when the script must end, for it may take long; and whose errors know where
-/// it was called: rhai forgets that for functions of modules.
+/// The same function, which does not begin when the script must end or is to be told that its soft time is over; and
+/// whose errors know where it was called: rhai forgets that for functions of modules.
 fn placed(function: RhaiFunc) -> RhaiFunc {
     let RhaiFunc::Pure { func, is_pure, is_volatile, .. } = function else { return function };
     let func = move |context: Option<NativeCallContext<'_>>, args: &mut [&mut Dynamic]| {
         let at = context.as_ref().map_or(Position::NONE, NativeCallContext::call_position);
-        go_on().and_then(|()| func(context, args)).map_err(|mut error| {
+        begin().and_then(|()| func(context, args)).map_err(|mut error| {
             if error.position().is_none() {
                 error.set_position(at);
             }

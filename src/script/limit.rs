@@ -247,6 +247,15 @@ pub fn host(what: &str) -> Native<Arc<dyn Host>> {
     Ok(host)
 }
 
+/// Asked before a native function begins, for it may take long.
+///
+/// # Errors
+/// As [`go_on`]. `SoftTimeLimitExceeded` once that time is over, and once only.
+pub fn begin() -> Native<()> {
+    go_on()?;
+    tell_soft_limit()
+}
+
 fn tell_soft_limit() -> Native<()> {
     let over = |deadline: &Instant| Instant::now() >= *deadline;
     match CURRENT.with(|current| current.soft_deadline.get()).filter(over) {

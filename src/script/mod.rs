@@ -41,7 +41,7 @@ pub use fields::{Fields, duration_of};
 pub use guarded::{brief, literal, same};
 pub use host::{Host, HostError, Level, SocketHost, Submission, TaskFacts};
 pub use import::{PluginModule, Reads, Roots};
-pub use limit::{go_on, host, pause, reserve, retry, step, time_left, wait_for};
+pub use limit::{begin, go_on, host, pause, reserve, retry, step, time_left, wait_for};
 pub use limits::Limits;
 pub use lint::{Finding, Lint, Refusal, Sent, Severity};
 pub use memory::{CountingAllocator, outside};
@@ -109,6 +109,11 @@ impl Script {
     /// Its text and those of its imports as they were read, by their paths from the project's folder.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
         self.sources.iter().map(|(file, source)| (file.as_str(), &**source))
+    }
+
+    /// Nothing is written in this file.
+    pub fn is_empty(&self) -> bool {
+        self.sources.get(&self.file).is_none_or(|source| source.trim().is_empty())
     }
 
     /// Says that something in this file is wrong.
