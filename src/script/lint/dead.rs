@@ -6,7 +6,7 @@ use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt, StmtBlock};
 pub(super) fn unreachable(ast: &AST) -> Vec<(Position, &'static str)> {
     let mut found = Vec::new();
     // rhai gives no list of the lines of a function; it walks them one after the other.
-    let mut before: Option<(&'static str, Option<usize>)> = None;
+    let mut before: Option<(&'static str, Option<usize>, Place)> = None;
     let bodies = bodies(ast);
     ast.walk(&mut |path: &[ASTNode<'_>]| {
         let Some(node) = path.last() else { return true };
@@ -14,11 +14,12 @@ pub(super) fn unreachable(ast: &AST) -> Vec<(Position, &'static str)> {
             ASTNode::Stmt(node) => {
                 found.extend(blocks(node).into_iter().filter_map(after_leaving));
                 if path.len() == 1 && !is_nothing(node) {
-                    let body = body_of(node.position(), &bodies);
-                    // The first line is enough.
-                    match before.take().filter(|(_, of)| *of == body) {
-                        Some((message, _)) => found.push((node.position(), message)),
-                        None => before = leaves(node).map(|message| (message, body)),
+                    let (body, at) = (body_of(node.position(), &bodies), place(node.position()));
+                    // The first line is enough. A closure that is one expression has no place of its own: what is
+                    // walked later and stands before is one.
+                    match before.take().filter(|(_, of, left_at)| *of == body && *left_at < at) {
+                        Some((message, ..)) => found.push((node.position(), message)),
+                        None => before = leaves(node).map(|message| (message, body, at)),
                     }
                 }
             }

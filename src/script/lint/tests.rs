@@ -71,6 +71,15 @@ fn check(source: &str, expected: &[&str]) {
 
 // Each runs, with these arguments.
 #[test]
+fn closures_of_the_same_words_are_no_line_behind_another() {
+    let found = look(
+        "fn a() { let a = []; let f = || a; a.push(f); throw a }\nfn b() { let a = []; let f = || a; a.push(f); a }",
+    );
+
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn what_can_run_is_left_alone() {
     for (source, arguments) in [
         ("fn add(x, y) { x + y } fn f() { add(1, 2) }", "[]"),
