@@ -12,7 +12,7 @@ use crate::store;
 pub(super) const CODES: [(u8, &str); 5] = [
     (0, "done; a task that was waited for has succeeded, nothing wrong was found"),
     (FAILED, "the task or a test failed, it has not ended in time, mistakes were found, or something else went wrong"),
-    (WRONG, "wrong usage, settings, task or arguments; nothing was done"),
+    (WRONG, "wrong usage, settings, token, task or arguments; nothing was done"),
     (NOBODY, "there is no umbel or no store to work with now"),
     (INTERRUPTED, "ended by Ctrl-C"),
 ];

@@ -70,6 +70,9 @@ fn in_words(error: &ParseErrorType) -> String {
         ParseErrorType::ModuleUndefined(name) => {
             format!("there is no module `{name}`: import it at the top of the file")
         }
+        ParseErrorType::ExprTooDeep => "this is nested too deeply, and each operator of a long line counts: take it \
+                                        apart, with variables for its pieces"
+            .to_owned(),
         other => {
             let text = other.to_string();
             let mut letters = text.chars();
