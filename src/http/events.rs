@@ -46,6 +46,8 @@ struct Follower {
     changes: watch::Receiver<u64>,
     /// Something has changed that was not looked at.
     stale: bool,
+    /// The door closes, so that this look is the last.
+    closing: bool,
     seen: Option<Seen>,
     waiting: VecDeque<Event>,
     _place: OwnedSemaphorePermit,
@@ -68,7 +70,8 @@ impl Follower {
         }
         let seen = after.and_then(|after| after.parse().ok());
         let door = door.clone();
-        let mut follower = Self { door, id, changes, stale: false, seen, waiting: VecDeque::new(), _place: place };
+        let waiting = VecDeque::new();
+        let mut follower = Self { door, id, changes, stale: false, closing: false, seen, waiting, _place: place };
         follower.learn(run);
         Ok(follower)
     }
@@ -97,9 +100,13 @@ impl Follower {
                 return None;
             }
             if !self.stale {
+                if self.closing {
+                    return None;
+                }
                 tokio::select! {
                     changed = self.changes.changed() => changed.ok()?,
-                    () = self.door.close.cancelled() => return None,
+                    // What ran has ended by now, perhaps in this very moment.
+                    () = self.door.close.cancelled() => self.closing = true,
                 }
                 self.stale = true;
             }
