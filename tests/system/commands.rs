@@ -251,14 +251,16 @@ fn send_says_what_to_do_when_nothing_runs() {
     assert!(why.contains("umbel up"), "{why}");
 }
 
+fn write_in(folder: &std::path::Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
 #[test]
 fn check_names_every_problem_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let write = |path: &str, text: &str| write_in(folder.path(), path, text);
     write("tasks/good.rhai", "fn one() { 1 }");
     write("tasks/bad.rhai", "fn one() {\n  let x = ;\n}");
     write("schedules.toml", "[it]\ntask = \"good.one\"\nschedule = { minute = 61 }\n");
@@ -279,11 +281,7 @@ fn check_names_every_problem_with_its_place() {
 #[test]
 fn check_tells_of_what_was_named_and_of_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let write = |path: &str, text: &str| write_in(folder.path(), path, text);
     write("tasks/good.rhai", "fn one() { 1 }");
     write("tasks/a/bad.rhai", "fn one() { nothing_has_this() }");
     write("tasks/_lib/broken.rhai", "fn one() {");
