@@ -27,8 +27,10 @@ impl Pace {
     pub fn note(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mean = self.mean.load(Ordering::Relaxed);
-        // A task far longer than the others weighs more than one far shorter: claiming too much is the worse error.
-        let next = if mean == 0 || took > mean.saturating_mul(100) { took } else { mean - mean / 16 + took / 16 };
+        // A task far longer than the others weighs more than one far shorter: claiming too much is the worse error. A
+        // few milliseconds are no sign of such a one: the system may just have let another thread run.
+        let is_far_longer = took > mean.saturating_mul(100) && took >= MOMENT.as_nanos() as u64;
+        let next = if mean == 0 || is_far_longer { took } else { mean - mean / 16 + took / 16 };
         self.mean.store(next, Ordering::Relaxed);
     }
 
@@ -91,5 +93,13 @@ mod tests {
         pace.note(Duration::from_secs(1));
 
         assert_eq!(pace.room(0), 8);
+    }
+
+    #[test]
+    fn a_short_task_that_had_to_wait_for_a_processor_changes_little() {
+        let pace = after([Duration::from_micros(5); 1_000]);
+        pace.note(Duration::from_millis(4));
+
+        assert_eq!(pace.room(0), MOST);
     }
 }
