@@ -90,7 +90,7 @@ fn what_another_process_has_just_claimed_is_not_revoked_as_unknown() {
     let headers = json!({ "id": "theirs", "task": "it.wait" });
     let message = json!({ "body": "[[], {}, {}]", "headers": headers, "properties": {} });
     let _: u64 = raw.lpush("celery", message.to_string()).unwrap();
-    eventually("it is claimed", || raw.hlen::<_, u64>("umbel:claimed:celery").unwrap() == 1);
+    eventually("it is claimed", || raw.hlen::<_, u64>("umbel:claims").unwrap() == 1);
 
     let told = door.post("/api/tasks/theirs/revoke", &json!({}));
     let stopped = door.post("/api/tasks/theirs/revoke", &json!({ "terminate": true }));

@@ -4,6 +4,7 @@
 -- Returns for each: 'start', 'again' and how many processes died while it ran, 'revoked' or
 -- 'expired' (to be settled as such), or 'gone'.
 
+must_let_go()
 local worker, suspected_for = ARGV[1], tonumber(ARGV[2])
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
@@ -20,7 +21,7 @@ local begun = {}
 local function decide(n, token, queue, id, due, expires, brief)
   if not held[n] then return 'gone' end
   local function drop()
-    let_go(queue, token)
+    let_go(token)
     return 'gone'
   end
 
@@ -37,7 +38,7 @@ local function decide(n, token, queue, id, due, expires, brief)
   if expires > 0 and expires <= now then return 'expired' end
   if due > now then
     -- A Celery client pushes a task with an eta as any other; it waits here, not in a worker.
-    local envelope, step = claimed(queue, token)
+    local envelope, _, step = claimed(token)
     place(queue, step, id, due, envelope)
     redis.call('HSET', run, 'state', 'SCHEDULED')
     redis.call('EXPIRE', run, UNSETTLED + math.ceil((due - now) / 1000))

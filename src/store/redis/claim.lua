@@ -1,14 +1,15 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
 -- KEYS: where it is noted what this claim is granted; `take_back.lua` reads that.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
--- Returns the wait until the next due time (ms, -1 for none), the first token, of each message the number of its
--- queue and its envelope, the numbers of the queues of which nothing is claimed, the time (ms), 1 when something is
--- known of some ids, which may be these, and the keys where something else lies than what belongs there.
+-- Returns the wait until the next due time (ms, -1 for none), the number of the first batch, of each batch the number of
+-- its queue and its envelopes, the oldest first, the numbers of the queues of which nothing is claimed, the time (ms), 1
+-- when something is known of some ids, which may be these, and the lists where something else lies.
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 
-must_be('string', TOKEN)
+must_be('string', BATCH)
 must_be('zset', LEASE)
+must_be('hash', CLAIMS)
 must_be('set', QUEUES)
 
 local closed, numbers = {}, {}
@@ -56,71 +57,62 @@ local ENOUGH = 1048576
 -- So many are taken from a list at a time: how large they are is known only then.
 local PART = 16
 
--- A queue is left out where something else lies under its list, or where its claimed messages are to lie.
-local odd, seen = {}, {}
-local function leave_out(q, key)
-  odd[#odd + 1] = key
-  close(q)
-  return {}
-end
-local function pop(q, step, room)
-  local list, claimed = list_of(ARGV[q], step), claimed_of(ARGV[q], step)
+-- A queue is left out where something else lies under its list.
+local odd = {}
+local function pop(q, list, room)
   local envelopes = try('RPOP', list, room)
-  if envelopes == nil then return leave_out(q, list) end
-  if not envelopes then return {} end
-  if not seen[claimed] and not try('HLEN', claimed) then
-    for back = #envelopes, 1, -1 do redis.call('RPUSH', list, envelopes[back]) end
-    return leave_out(q, claimed)
+  if envelopes == nil then
+    odd[#odd + 1] = list
+    close(q)
   end
-  seen[claimed] = true
-  return envelopes
+  return envelopes or {}
 end
 
-local taken, bytes = {}, 0
+-- The batches: of each the queue, the step and the envelopes, the oldest first.
+local batches, count, bytes = {}, 0, 0
+local function take(q, step)
+  local list, envelopes = list_of(ARGV[q], step), {}
+  local all_taken = false
+  while not all_taken and count < most and bytes < ENOUGH do
+    local room = math.min(most - count, PART)
+    local some = pop(q, list, room)
+    all_taken = #some < room
+    for n, envelope in ipairs(some) do
+      if bytes >= ENOUGH then
+        for back = #some, n, -1 do redis.call('RPUSH', list, some[back]) end
+        break
+      end
+      count, bytes = count + 1, bytes + #envelope
+      envelopes[#envelopes + 1] = envelope
+    end
+  end
+  if #envelopes > 0 then batches[#batches + 1] = { q, step, envelopes } end
+end
 for _, step in ipairs(any_exists(lists) and STEPS or {}) do
   for q = 5, #ARGV do
-    local list, all_taken = list_of(ARGV[q], step), closed[q]
-    while not all_taken and #taken < most and bytes < ENOUGH do
-      local room = math.min(most - #taken, PART)
-      local envelopes = pop(q, step, room)
-      all_taken = #envelopes < room
-      for n, envelope in ipairs(envelopes) do
-        if bytes >= ENOUGH then
-          for back = #envelopes, n, -1 do redis.call('RPUSH', list, envelopes[back]) end
-          break
-        end
-        envelope = cut(envelope)
-        bytes = bytes + #envelope
-        taken[#taken + 1] = { q, step, envelope }
-      end
-    end
+    if not closed[q] then take(q, step) end
   end
 end
 
 local answer = {}
 local first = 0
-if #taken > 0 then
+if count > 0 then
   -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
-  first = math.max((tonumber(redis.call('GET', TOKEN)) or 0) + 1, now_us)
-  redis.call('SET', TOKEN, first + #taken - 1)
-  redis.call('SET', KEYS[1], ('%.0f'):format(first) .. ' ' .. #taken, 'PX', lease)
-  local leases, kept, claimed_from = {}, {}, {}
-  local ends = ('%.0f'):format(now + lease)
-  for n, message in ipairs(taken) do
-    local q, step, envelope = message[1], message[2], message[3]
-    local token = ('%.0f'):format(first + n - 1)
-    leases[2 * n - 1], leases[2 * n] = ends, token
-    local claimed = claimed_of(ARGV[q], step)
-    local of_list = kept[claimed] or {}
-    of_list[#of_list + 1] = token
-    of_list[#of_list + 1] = envelope
-    kept[claimed] = of_list
-    claimed_from[ARGV[q]] = true
-    answer[2 * n - 1], answer[2 * n] = q - 5, envelope
+  first = math.max((tonumber(redis.call('GET', BATCH)) or 0) + 1, now_us)
+  redis.call('SET', BATCH, first + #batches - 1)
+  redis.call('SET', KEYS[1], ('%.0f'):format(first) .. ' ' .. #batches, 'PX', lease)
+  for n, taken in ipairs(batches) do
+    local q, step, envelopes = unpack(taken)
+    local batch, open = ('%.0f'):format(first + n - 1), {}
+    for number = 1, #envelopes do open[number] = FIRST - 1 + number end
+    redis.call('LPUSH', claimed_of(batch), unpack(envelopes))
+    redis.call('SADD', open_of(batch), unpack(open))
+    redis.call('ZADD', LEASE, now + lease, batch)
+    redis.call('HSET', CLAIMS, batch, step .. ARGV[q])
+    redis.call('SADD', QUEUES, ARGV[q])
+    for number, envelope in ipairs(envelopes) do envelopes[number] = cut(envelope) end
+    answer[n] = { q - 5, envelopes }
   end
-  redis.call('ZADD', LEASE, unpack(leases))
-  for claimed, of_list in pairs(kept) do redis.call('HSET', claimed, unpack(of_list)) end
-  for queue in pairs(claimed_from) do redis.call('SADD', QUEUES, queue) end
 elseif waits then
   redis.call('SADD', QUEUES, unpack(ARGV, 5))
   local lives = {}

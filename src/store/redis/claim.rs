@@ -1,4 +1,4 @@
-//! Claiming: a script takes and leases a batch, we read it, a second script writes down who runs what.
+//! Claiming: a script takes and leases messages, we read them, a second script writes down who runs what.
 //!
 //! Reading is ours because Lua would be slow at it and could not tell why a message is unreadable. What dies between
 //! the two scripts is leased and comes back when the lease ends.
@@ -21,9 +21,10 @@ use super::dead::Refused;
 use super::hands::Held;
 use super::record::Brief;
 use super::settle::{due, due_ms, expires, expires_ms};
+use super::taking::{Batch, tokens};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long.
-const MOST: usize = 512;
+pub(super) const MOST: usize = 512;
 
 /// How long is waited at the most while something else lies under the key of a queue, before it is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -224,24 +225,28 @@ impl Redis {
         Ok(deliveries)
     }
 
-    // What fails here comes back with the end of its lease; the deliveries beside it must not wait for that.
+    // What fails here goes back to its queue; the deliveries beside it must not wait for that.
     async fn settle_revoked(&self, delivery: Delivery) {
-        let id = delivery.receipt.id.clone();
-        if let Err(cause) = self.settler.settle_unrun(delivery, Ending::Revoked { reason: "revoked" }, Vec::new()).await
-            && !cause.is_told()
-        {
-            warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
+        let Receipt { id, token } = delivery.receipt.clone();
+        let ending = Ending::Revoked { reason: "revoked" };
+        if let Err(cause) = self.settler.settle_unrun(delivery, ending, Vec::new()).await {
+            self.strayed([token]);
+            if !cause.is_told() {
+                warn!(task.id = %id, "cannot store that task {id} was revoked: {cause}");
+            }
         }
     }
 }
 
-fn read(queues: &[QueueName], first: u64, taken: Vec<(usize, Vec<u8>)>) -> (Vec<Candidate>, Vec<Refused>) {
-    let (mut candidates, mut refused) = (Vec::with_capacity(taken.len()), Vec::new());
-    for (token, (queue, envelope)) in (first..).zip(taken) {
-        let queue = queues[queue].clone();
-        match Message::from_wire(queue.clone(), &envelope) {
-            Ok(message) => candidates.push(Candidate { token, message }),
-            Err(why) => refused.push(Refused::new(token, queue, envelope, why)),
+fn read(queues: &[QueueName], first: u64, batches: Vec<Batch>) -> (Vec<Candidate>, Vec<Refused>) {
+    let (mut candidates, mut refused) = (Vec::new(), Vec::new());
+    for (batch, (queue, envelopes)) in (first..).zip(batches) {
+        let queue = &queues[queue];
+        for (token, envelope) in tokens(batch).zip(envelopes) {
+            match Message::from_wire(queue.clone(), &envelope) {
+                Ok(message) => candidates.push(Candidate { token, message }),
+                Err(why) => refused.push(Refused::new(token, queue.clone(), envelope, why)),
+            }
         }
     }
     (candidates, refused)

@@ -20,6 +20,7 @@ local function is_open(id)
   return not (read and type(known) == 'table' and is_final(known.status))
 end
 
+must_let_go()
 must_be('list', DEAD)
 must_be('zset', HISTORY, ENDED)
 must_be('hash', REDELIVERED)
@@ -38,7 +39,10 @@ for n, token in ipairs(tokens) do
       over[#over + 1] = now_text
       over[#over + 1] = id
     end
-    let_go(queue, token)
+    -- It may be large, and others of its batch may run for long.
+    local batch, number = parts_of(token)
+    redis.call('LSET', claimed_of(batch), FIRST - 1 - number, '')
+    let_go(token)
   end
 end
 redis.call('LTRIM', DEAD, 0, MOST_DEAD - 1)

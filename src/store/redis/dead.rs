@@ -120,8 +120,8 @@ impl Kept {
 }
 
 impl Redis {
-    /// Puts them with the dead letters, and ends the tasks of those whose sender can be told. What fails here comes
-    /// back with the end of its lease.
+    /// Puts them with the dead letters, and ends the tasks of those whose sender can be told. What fails here goes back
+    /// to its queue.
     pub(super) async fn lay_aside(&self, refused: Vec<Refused>) {
         if refused.is_empty() {
             return;
@@ -139,10 +139,11 @@ impl Redis {
                 call.arg(part);
             }
         }
-        if let Err(cause) = self.connection.run_with::<()>(bytes, &call).await
-            && !cause.is_told()
-        {
-            warn!("cannot lay {} messages aside, the end of their lease brings them back: {cause}", refused.len());
+        if let Err(cause) = self.connection.run_with::<()>(bytes, &call).await {
+            self.strayed(refused.iter().map(|message| message.token));
+            if !cause.is_told() {
+                warn!("cannot lay {} messages aside, they go back to their queues: {cause}", refused.len());
+            }
         }
     }
 

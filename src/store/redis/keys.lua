@@ -2,7 +2,8 @@
 -- `PREFIX` stands in front of every key and channel, `RESULT_PREFIX` in front of Celery's results; see `script.rs`.
 -- Everything is compared by the clock of Redis, so that the clocks of the machines do not matter.
 
-local LEASE = PREFIX .. 'umbel:lease'             -- zset: token -> when its lease ends, ms
+local LEASE = PREFIX .. 'umbel:lease'             -- zset: batch -> when its lease ends, ms
+local CLAIMS = PREFIX .. 'umbel:claims'           -- hash: batch -> the step and the queue that it was claimed from
 local ACKNOWLEDGED = PREFIX .. 'umbel:acknowledged' -- set: tokens whose message is never handed out again
 local BEGUN = PREFIX .. 'umbel:begun'             -- hash: token whose script has begun -> its id
 local REDELIVERED = PREFIX .. 'umbel:redelivered' -- hash: id of what came back -> when its process died while it ran, ms,...
@@ -15,7 +16,7 @@ local HISTORY = PREFIX .. 'umbel:history'         -- zset: id -> when the task b
 local ENDED = PREFIX .. 'umbel:ended'             -- zset: id -> when the task ended, ms
 local DEAD = PREFIX .. 'umbel:dead'               -- list: messages that could not be read, newest first
 local TICKS = PREFIX .. 'umbel:tick'              -- hash: entry -> fingerprint|due, us
-local TOKEN = PREFIX .. 'umbel:token'             -- the last fencing token
+local BATCH = PREFIX .. 'umbel:batch'             -- the number of the last batch
 local SWEPT = PREFIX .. 'umbel:swept'             -- when a sweep ran last, ms
 local WALKED = PREFIX .. 'umbel:walked'           -- how much of the history this round of sweeps has looked at
 local TERMINATE = PREFIX .. 'umbel:terminate'     -- zset: id of a running task that is to end -> since when, ms; also a channel
@@ -36,11 +37,8 @@ end
 
 local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: place -> due time, ms
 local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: place -> step and envelope
--- hash: token -> envelope. One for each list: to put the step before an envelope would be to copy it once more.
-local function claimed_of(queue, step)
-  local name = PREFIX .. 'umbel:claimed:' .. queue
-  return step == '0' and name or name .. '\6\22' .. step
-end
+local function claimed_of(batch) return PREFIX .. 'umbel:claimed:' .. batch end -- list: envelopes, as in their own list
+local function open_of(batch) return PREFIX .. 'umbel:open:' .. batch end       -- set: those of them that are in hand
 local function inbox_of(member) return PREFIX .. 'umbel:inbox:' .. member end   -- list: what an idle process was given
 local function run_of(id) return PREFIX .. 'umbel:run:' .. id end               -- hash: what is kept of a task
 local function meta_of(id) return RESULT_PREFIX .. 'celery-task-meta-' .. id end       -- string and channel: Celery's result
@@ -83,12 +81,37 @@ local function is_final(state)
   return state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
 end
 
+-- What one claim takes from one list is a batch, which has one lease: to keep a lease for each message would cost more
+-- than most tasks do. A token is the number of its batch and behind that three digits, its own number in the batch. The
+-- oldest message, which is the last of the list, is this one:
+local FIRST = 100
+
+local function parts_of(token) return token:sub(1, -4), token:sub(-3) end
+
+-- Batch -> the numbers that `tokens` have in it, and where each token stands.
+local function by_batch(tokens)
+  local batches = {}
+  for at, token in ipairs(tokens) do
+    local batch, number = parts_of(token)
+    local of_batch = batches[batch]
+    if not of_batch then
+      of_batch = { numbers = {}, at = {} }
+      batches[batch] = of_batch
+    end
+    local n = #of_batch.numbers + 1
+    of_batch.numbers[n], of_batch.at[n] = number, at
+  end
+  return batches
+end
+
 -- Of each token: its receipt is good. It is until a sweep takes the lease away: one that is merely over has gone to
 -- nobody else, and what was done under it while Redis stood still need not be done again.
 local function are_held(tokens)
   local held = {}
-  for n, ends in ipairs(#tokens > 0 and redis.call('ZMSCORE', LEASE, unpack(tokens)) or {}) do
-    held[n] = ends and true
+  for batch, of_batch in pairs(by_batch(tokens)) do
+    for n, is_held in ipairs(redis.call('SMISMEMBER', open_of(batch), unpack(of_batch.numbers))) do
+      held[of_batch.at[n]] = is_held == 1
+    end
   end
   return held
 end

@@ -47,11 +47,6 @@ impl Keys {
         self.own("history")
     }
 
-    /// Tokens of what is claimed, by the end of their leases.
-    pub fn lease(&self) -> String {
-        self.own("lease")
-    }
-
     /// Ids of tasks that are not to start, by the time of their revocation.
     pub fn revoked(&self) -> String {
         self.own("revoked")
@@ -102,14 +97,9 @@ impl Keys {
         self.own(format_args!("granted:{process}:{claim}"))
     }
 
-    /// Delayed messages of a queue by due time.
-    pub fn due(&self, queue: &QueueName) -> String {
-        self.own(format_args!("due:{queue}"))
-    }
-
-    /// Claimed messages of a queue by token, those of the most urgent step first.
-    pub fn claimed(&self, queue: &QueueName) -> impl Iterator<Item = String> {
-        Priority::STEPS.into_iter().map(move |step| self.own(format_args!("claimed:{}", of_step(queue, step))))
+    /// Those of a batch that are in hand, by their numbers.
+    pub fn open(&self, batch: u64) -> String {
+        self.own(format_args!("open:{batch}"))
     }
 
     /// What is kept of a task.
@@ -158,7 +148,6 @@ mod tests {
         let keys = Keys::new("");
         for name in [
             keys.history(),
-            keys.lease(),
             keys.revoked(),
             keys.redelivered(),
             keys.terminate(),
@@ -170,17 +159,11 @@ mod tests {
         ] {
             assert!(scripts.contains(&format!("= PREFIX .. '{name}'")), "{name}");
         }
-        let (queue, id) = (QueueName::parse("Q").unwrap(), TaskId::parse("Q").unwrap());
-        for name in [
-            keys.due(&queue),
-            keys.claimed(&queue).next().unwrap(),
-            keys.run(&id),
-            keys.changed(&id),
-            keys.worker("Q"),
-            keys.inbox("", ""),
-        ] {
+        let id = TaskId::parse("Q").unwrap();
+        for name in [keys.run(&id), keys.changed(&id), keys.worker("Q"), keys.inbox("", ""), keys.open(7)] {
             assert!(
-                scripts.contains(&format!("PREFIX .. '{}' ..", name.trim_end_matches([':', 'Q']).to_owned() + ":")),
+                scripts
+                    .contains(&format!("PREFIX .. '{}' ..", name.trim_end_matches([':', 'Q', '7']).to_owned() + ":")),
                 "{name}"
             );
         }

@@ -3,7 +3,9 @@
 //! A Celery client or worker sees kombu's lists and Celery's result keys; everything else is ours and begins with
 //! `umbel:`. What is authoritative: a message lies in exactly one of its list, the delayed ones, an idle process's
 //! inbox and the claimed ones, and moves between them only inside a script (or by `BLMOVE`), so that no crash of a
-//! process loses it. The record of a run is a hash that follows those moves in the same scripts.
+//! process loses it. What one claim took from one list is a batch with one lease, and each message of it ends for
+//! itself: claimed is what its set of open ones has, and the envelopes of the others go when the last one ends. The
+//! record of a run is a hash that follows those moves in the same scripts.
 //!
 //! Each `.lua` is one step of a promise, in front of it `keys.lua`, `notices.lua`, `place.lua` and `history.lua`.
 //! Times are compared by the clock of Redis, never by ours. Everything waits for a bounded time: a Redis that is away
@@ -73,6 +75,8 @@ struct Redis {
     odd: Mutex<Vec<String>>,
     /// How many claims it has made, which gives each a name.
     claims: AtomicUsize,
+    /// Tokens of what was claimed and could neither be started nor ended; they go back to their queues.
+    strays: Mutex<Vec<u64>>,
 }
 
 /// Whether `url` can be one of Redis, without reaching it.
@@ -104,6 +108,7 @@ pub async fn open(url: &str, folder: &Path, settings: Settings) -> Result<Stores
         turn: AtomicUsize::new(0),
         odd: Mutex::default(),
         claims: AtomicUsize::new(0),
+        strays: Mutex::default(),
         connection,
         settings,
     });

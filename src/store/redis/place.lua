@@ -117,24 +117,42 @@ local function promote(most)
   end
 end
 
--- The claimed message of this token and its step; nothing where there is none.
-local function claimed(queue, token)
-  for _, step in ipairs(STEPS) do
-    local envelope = try('HGET', claimed_of(queue, step), token)
-    if envelope then return envelope, step end
-  end
+-- The claimed message of this token, and the queue and the step that it came from; nothing where there is none.
+local function claimed(token)
+  local batch, number = parts_of(token)
+  local from = redis.call('HGET', CLAIMS, batch)
+  if not from or not is_held(token) then return end
+  local envelope = redis.call('LINDEX', claimed_of(batch), FIRST - 1 - number)
+  return envelope, from:sub(2), from:sub(1, 1)
 end
 
--- These are claimed no longer. Where another kind of thing lies there is nothing to drop.
-local function let_go(queue, ...)
-  redis.call('ZREM', LEASE, ...)
-  for _, step in ipairs(STEPS) do try('HDEL', claimed_of(queue, step), ...) end
+-- Raises where a message could not be let go.
+local function must_let_go()
+  must_be('zset', LEASE)
+  must_be('hash', CLAIMS)
+end
+
+local function end_batch(batch)
+  redis.call('DEL', claimed_of(batch))
+  redis.call('ZREM', LEASE, batch)
+  redis.call('HDEL', CLAIMS, batch)
+end
+
+-- These of a batch are claimed no longer. Their envelopes go with the last of them.
+local function close_in(batch, numbers)
+  redis.call('SREM', open_of(batch), unpack(numbers))
+  if redis.call('EXISTS', open_of(batch)) == 0 then end_batch(batch) end
+end
+
+local function let_go(token)
+  local batch, number = parts_of(token)
+  close_in(batch, { number })
 end
 
 -- Gives a claimed message back to the front of its list, or to the delayed ones when `due` (ms) is to come; false when
 -- there is none under this token. A time to come needs the `id`.
-local function give_back(queue, token, id, due)
-  local envelope, step = claimed(queue, token)
+local function give_back(token, id, due)
+  local envelope, queue, step = claimed(token)
   if not envelope then return false end
   if due and due > now then
     must_take(queue, step, due)
@@ -142,10 +160,21 @@ local function give_back(queue, token, id, due)
   else
     redis.call('RPUSH', list_of(queue, step), envelope)
   end
-  let_go(queue, token)
+  let_go(token)
   try('SREM', ACKNOWLEDGED, token)
   try('HDEL', BEGUN, token)
   return true
+end
+
+-- Queue -> how many of its messages are claimed.
+local function claimed_by_queue()
+  local counts = {}
+  local claims = try('HGETALL', CLAIMS) or {}
+  for n = 1, #claims, 2 do
+    local queue = claims[n + 1]:sub(2)
+    counts[queue] = (counts[queue] or 0) + (try('SCARD', open_of(claims[n])) or 0)
+  end
+  return counts
 end
 
 -- The task waits again in this state, unless it is not known or has ended (was revoked) meanwhile.

@@ -12,12 +12,13 @@ use crate::store::{
     DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
     SUSPECTED_FOR, Settled, Settlement, Tick, errbacks, poisoned, recovered, worker_lost,
 };
-use crate::task::{Message, Priority, QueueName, State, TaskId, to_json};
+use crate::task::{Message, QueueName, State, TaskId, to_json};
 
 use super::Redis;
 use super::record::Ended;
 use super::results;
 use super::settle::new_message;
+use super::taking::parts;
 
 /// How many messages one call of the purging script removes, so that it never keeps others waiting for long.
 const PURGED: u64 = 1000;
@@ -55,6 +56,8 @@ impl Redis {
     async fn sweep(&self) -> Result<Vec<Receipt>> {
         // So that others know soon what runs here. Who writes it says what fails; leases are renewed all the same.
         let _ = self.hands.write().await;
+        // Their leases would be renewed with those of their batches. What fails here is tried with the next sweep.
+        let _ = self.return_strays().await;
         let mut call = self.connection.scripts().sweep.prepare_invoke();
         call.arg(self.lease_ms()).arg(ms(self.settings.history_keep)).arg(self.settings.history);
         call.arg(ms(SUSPECTED_FOR)).arg(DEATHS);
@@ -140,9 +143,9 @@ impl Queue for Arc<Redis> {
         self.hands.write().await?;
         let mut call = self.connection.scripts().put_back.prepare_invoke();
         call.arg(ms(wait));
-        for Delivery { message, receipt, .. } in deliveries.iter().rev() {
+        for Delivery { receipt, .. } in deliveries.iter().rev() {
             self.hands.let_go(receipt.token);
-            call.arg(receipt.token).arg(message.queue.as_str()).arg(receipt.id.as_str());
+            call.arg(receipt.token).arg(receipt.id.as_str());
         }
         self.connection.run(&call).await
     }
@@ -186,9 +189,10 @@ impl Queue for Arc<Redis> {
     async fn is_revoked(&self, receipt: &Receipt) -> Result<bool> {
         let keys = self.connection.keys();
         let mut look = redis::pipe();
-        look.zscore(keys.revoked(), receipt.id.as_str()).zscore(keys.lease(), receipt.token);
-        let (revoked, held): (Option<f64>, Option<f64>) = self.connection.ask_all(&look).await?;
-        Ok(revoked.is_some() && held.is_some())
+        let (batch, number) = parts(receipt.token);
+        look.zscore(keys.revoked(), receipt.id.as_str()).sismember(keys.open(batch), number);
+        let (revoked, held): (Option<f64>, bool) = self.connection.ask_all(&look).await?;
+        Ok(revoked.is_some() && held)
     }
 
     fn terminations(&self) -> broadcast::Receiver<TaskId> {
@@ -196,19 +200,9 @@ impl Queue for Arc<Redis> {
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth> {
-        let mut look = redis::pipe();
-        for list in self.connection.keys().lists(queue) {
-            look.llen(list);
-        }
-        for claimed in self.connection.keys().claimed(queue) {
-            look.hlen(claimed);
-        }
-        look.zcard(self.connection.keys().due(queue));
-        let counts: Vec<u64> = self.connection.ask_all(&look).await?;
-        let sum = |counts: &[u64]| counts.iter().sum();
-        let (ready, rest) = counts.split_at_checked(Priority::STEPS.len()).unwrap_or_default();
-        let (claimed, delayed) = rest.split_at_checked(Priority::STEPS.len()).unwrap_or_default();
-        Ok(Depth { ready: sum(ready), delayed: sum(delayed), claimed: sum(claimed) })
+        let mut look = self.connection.scripts().depth.prepare_invoke();
+        let (ready, delayed, claimed) = self.connection.run(look.arg(queue.as_str())).await?;
+        Ok(Depth { ready, delayed, claimed })
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64> {

@@ -23,12 +23,11 @@ for _, binding in ipairs(redis.call('SMEMBERS', PREFIX .. '_kombu.binding.celery
   know(binding:match('\6\22([^\6\22]+)$'))
 end
 
-local answer = {}
+local answer, all_claimed = {}, claimed_by_queue()
 for _, name in ipairs(names) do
-  local ready, claimed = 0, 0
+  local ready, claimed = 0, all_claimed[name] or 0
   for _, step in ipairs(STEPS) do
     ready = ready + (try('LLEN', list_of(name, step)) or 0)
-    claimed = claimed + (try('HLEN', claimed_of(name, step)) or 0)
   end
   local delayed = try('ZCARD', due_of(name)) or 0
   if paused[name] or ready + delayed + claimed > 0 then

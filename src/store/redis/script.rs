@@ -47,6 +47,7 @@ scripts! {
     revoke = "revoke.lua";
     purge = "purge.lua";
     queues = "queues.lua";
+    depth = "depth.lua";
     forget = "forget.lua";
     ended_elsewhere = "ended_elsewhere.lua";
     progress = "progress.lua";

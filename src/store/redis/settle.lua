@@ -1,35 +1,19 @@
--- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, lease ended.
--- ARGV: how long results are kept (s), how many ended runs are kept; then of each delivery: token, queue, id, state,
--- attempt (JSON), Celery's result ('' when nothing is published), brief ('' when it is written down that it ran), and
--- how many arguments more there are. Most have none; else, and always where it waited for a time: log (JSON, '' to leave
--- it as it is), the retry as step, due (ms), retries and envelope ('' for none), and of each follow-up: id, queue, step,
--- due (ms), envelope, brief.
+-- Ends deliveries, each in one step: receipt checked, outcome stored, follow-ups pushed, message let go.
+-- ARGV: how long results are kept (s), how many ended runs are kept; then of each batch: its number, its queue, how many
+-- deliveries of it follow, and of each: its number in the batch, id, state, attempt (JSON), Celery's result ('' when
+-- nothing is published), brief ('' when it is written down that it ran), and how many arguments more there are. Most have
+-- none; else, and always where it waited for a time: log (JSON, '' to leave it as it is), the retry as step, due (ms),
+-- retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
 -- Returns for each '1' stored, '0' the lease was lost, or why it is refused; then nothing of it is done.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
+must_let_go()
 must_be('zset', HISTORY, ENDED)
-local any_acknowledged = redis.call('EXISTS', ACKNOWLEDGED) == 1
+local any_traces = redis.call('EXISTS', ACKNOWLEDGED, BEGUN) > 0
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
-local any_begun = redis.call('EXISTS', BEGUN) == 1
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 
--- Where each delivery begins, and the runs of which nothing is written down since their claim.
-local starts, tokens, unwritten = {}, {}, {}
-local next_start = 3
-while next_start <= #ARGV do
-  starts[#starts + 1] = next_start
-  tokens[#tokens + 1] = ARGV[next_start]
-  if ARGV[next_start + 6] ~= '' then unwritten[#unwritten + 1] = run_of(ARGV[next_start + 2]) end
-  next_start = next_start + 8 + ARGV[next_start + 7]
-end
-
-local held = are_held(tokens)
-local all_known, none_known = true, false
-if #unwritten > 0 then
-  local number = redis.call('EXISTS', unpack(unwritten))
-  all_known, none_known = number == #unwritten, number == 0
-end
-local settled, of_queue, over, known = {}, {}, {}, {}
+local over, known = {}, {}
 
 -- Those of these followers that are to be sent.
 local function new_followers(first, last)
@@ -44,32 +28,34 @@ local function new_followers(first, last)
   return new
 end
 
+-- The first change of a record, which tells where something else lies.
+local function write(run, ...)
+  if try('HSET', run, ...) == nil then must_be('hash', run) end
+end
+
 -- Whatever may be refused comes before the first change.
-local function settle(at)
-  local token, queue, id, state, attempt, meta, brief, more = unpack(ARGV, at, at + 7)
+local function settle(at, queue, run, is_new)
+  local id, state, attempt, meta, brief, more = unpack(ARGV, at + 1, at + 6)
   local log, step, due, retries, envelope = '', '', '', '', ''
-  local followers = {}
+  local followers
   if more ~= '0' then
-    log, step, due, retries, envelope = unpack(ARGV, at + 8, at + 12)
+    log, step, due, retries, envelope = unpack(ARGV, at + 7, at + 11)
     if envelope ~= '' then must_take(queue, step, tonumber(due)) end
-    followers = new_followers(at + 13, at + 7 + more)
+    followers = new_followers(at + 12, at + 6 + more)
   end
 
-  local run = run_of(id)
-  -- Else the first change of the record would tell, though not where.
-  if try('HLEN', run) == nil then must_be('hash', run) end
-  if any_revoked and redis.call('ZSCORE', REVOKED, id) and redis.call('HGET', run, 'state') == 'REVOKED' then
+  if any_revoked and redis.call('ZSCORE', REVOKED, id) and try('HGET', run, 'state') == 'REVOKED' then
     -- Revoked just after its claim, and everybody was told so: it stays so.
     redis.call('ZREM', REVOKED, id)
     return
   end
-  local is_from_outside = brief ~= '' and not all_known and (none_known or redis.call('HEXISTS', run, 'brief') == 0)
-  if is_from_outside then
-    redis.call('HSET', run, 'brief', brief, 'queue', queue, 'state', state, 'attempt', attempt)
+  if is_new == nil then is_new = try('HEXISTS', run, 'brief') ~= 1 end
+  if is_new and brief ~= '' then -- it came from outside
+    write(run, 'brief', brief, 'queue', queue, 'state', state, 'attempt', attempt)
     known[#known + 1] = now_us_text
     known[#known + 1] = id
   else
-    redis.call('HSET', run, 'state', state, 'attempt', attempt)
+    write(run, 'state', state, 'attempt', attempt)
   end
   -- Apart from the rest, because a search reads the rest of many runs.
   if log ~= '' then redis.call('HSET', run, 'log', log) end
@@ -85,29 +71,46 @@ local function settle(at)
     if any_revoked and state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
   end
   tell(id, meta, keep)
-  if #followers > 0 then store(followers) end
+  if followers and #followers > 0 then store(followers) end
 end
 
-local answers = {}
-for n, at in ipairs(starts) do
-  if not held[n] or settled[tokens[n]] then
-    answers[n] = '0'
-  else
-    local good, why = pcall(settle, at)
-    answers[n] = good and '1' or of_another_kind(why)
-    if good then
-      settled[tokens[n]] = true
-      local queue = ARGV[at + 1]
-      of_queue[queue] = of_queue[queue] or {}
-      table.insert(of_queue[queue], tokens[n])
-      if any_redelivered then try('HDEL', REDELIVERED, ARGV[at + 2]) end
-    end
+local answers, ended = {}, {}
+local function settle_batch(at, batch, queue, count)
+  local starts, numbers, runs = {}, {}, {}
+  for n = 1, count do
+    starts[n], numbers[n], runs[n] = at, ARGV[at], run_of(ARGV[at + 1])
+    at = at + 7 + ARGV[at + 6]
   end
+  local held = redis.call('SMISMEMBER', open_of(batch), unpack(numbers))
+  -- One look at all, because mostly all are known or none is.
+  local written, are_new = redis.call('EXISTS', unpack(runs)), nil
+  if written == 0 then are_new = true elseif written == count then are_new = false end
+  local settled, closed = {}, {}
+  for n, number in ipairs(numbers) do
+    local answer = '0'
+    if held[n] == 1 and not settled[number] then
+      local good, why = pcall(settle, starts[n], queue, runs[n], are_new)
+      if good then
+        settled[number] = true
+        answer, closed[#closed + 1] = '1', number
+        if any_traces then ended[#ended + 1] = batch .. number end
+        if any_redelivered then try('HDEL', REDELIVERED, ARGV[starts[n] + 1]) end
+      else
+        answer = of_another_kind(why)
+      end
+    end
+    answers[#answers + 1] = answer
+  end
+  if #closed > 0 then close_in(batch, closed) end
+  return at
 end
-for queue, ended in pairs(of_queue) do
-  let_go(queue, unpack(ended))
-  if any_acknowledged then try('SREM', ACKNOWLEDGED, unpack(ended)) end
-  if any_begun then try('HDEL', BEGUN, unpack(ended)) end
+
+local at = 3
+while at <= #ARGV do at = settle_batch(at + 3, ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])) end
+
+if #ended > 0 then
+  try('SREM', ACKNOWLEDGED, unpack(ended))
+  try('HDEL', BEGUN, unpack(ended))
 end
 in_parts('ZADD', HISTORY, known)
 if #over > 0 then

@@ -1,21 +1,23 @@
 //! Settling: everything that waits to be settled goes into one call of the script.
 //!
-//! While a call is on its way the next settlements gather, so the busier the process the larger the batches, and a
+//! While the calls are on their way the next settlements gather, so the busier the process the more are in a call, and a
 //! lone settlement does not wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use chrono::Utc;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
-use crate::task::{Message, State, Timestamp, to_json};
+use crate::task::{Message, QueueName, State, Timestamp, to_json};
 
 use super::connection::Connection;
 use super::record::{Brief, Ended};
 use super::results;
+use super::taking::parts;
 
 /// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
 const MOST: usize = 128;
@@ -23,8 +25,16 @@ const MOST: usize = 128;
 /// Nor has one call more bytes than this, but for a single delivery that alone has more: others wait behind it.
 const ENOUGH: usize = 1 << 20;
 
-/// The arguments of one delivery.
-type Arguments = Vec<Vec<u8>>;
+/// How many calls of the script are on their way at once: Redis works on one while the next is made.
+const LANES: usize = 2;
+
+/// One delivery as the script is told of it.
+struct Settling {
+    /// Those of one batch stand together.
+    batch: u64,
+    queue: QueueName,
+    arguments: Vec<Vec<u8>>,
+}
 
 type Answer = oneshot::Sender<Result<Settled>>;
 
@@ -35,37 +45,29 @@ struct Kept {
     runs: u64,
 }
 
-/// Hands settlements over in batches.
+/// Hands settlements over in calls of many.
 pub struct Settler {
-    waiting: mpsc::Sender<(Arguments, Answer)>,
+    waiting: mpsc::Sender<(Settling, Answer)>,
     /// Kept with the runs of which nothing else was written down.
     worker: String,
-    _task: AbortOnDropHandle<()>,
+    _lanes: JoinSet<()>,
 }
 
 impl Settler {
     pub fn start(connection: Connection, settings: &Settings) -> Self {
         let kept = Kept { results: settings.keep, runs: settings.history };
         // A sender that finds it full waits: each of them holds a claimed task, and those are bounded by the slots.
-        let (waiting, mut arrivals) = mpsc::channel(MOST);
-        let task = tokio::spawn(async move {
-            let mut batch: Vec<(Arguments, Answer)> = Vec::with_capacity(MOST);
-            while arrivals.recv_many(&mut batch, MOST).await > 0 {
-                while !batch.is_empty() {
-                    let part = fitting(batch.iter().map(|(call, _)| size(call)));
-                    let (calls, answers): (Vec<Arguments>, Vec<Answer>) = batch.drain(..part).unzip();
-                    tell(answers, settle(&connection, kept, calls).await);
-                }
-            }
-        });
-        Self { waiting, worker: settings.worker.clone(), _task: AbortOnDropHandle::new(task) }
+        let (waiting, arrivals) = mpsc::channel(MOST);
+        let arrivals = Arc::new(Mutex::new(arrivals));
+        let lanes = (0..LANES).map(|_| settle_always(connection.clone(), kept, arrivals.clone())).collect();
+        Self { waiting, worker: settings.worker.clone(), _lanes: lanes }
     }
 
     /// `brief` is what the record is to say of the message; `None` when it is written down already that it ran.
     pub async fn settle(&self, settlement: &Settlement, brief: Option<&str>) -> Result<Settled> {
         let (answer, answered) = oneshot::channel();
         let stopped = || Error::from(anyhow!("the store is closed"));
-        self.waiting.send((arguments(settlement, brief, &self.worker), answer)).await.map_err(|_| stopped())?;
+        self.waiting.send((settling(settlement, brief, &self.worker), answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 
@@ -77,8 +79,22 @@ impl Settler {
     }
 }
 
-fn size(call: &[Vec<u8>]) -> usize {
-    call.iter().map(Vec::len).sum()
+async fn settle_always(connection: Connection, kept: Kept, arrivals: Arc<Mutex<mpsc::Receiver<(Settling, Answer)>>>) {
+    let mut waiting: Vec<(Settling, Answer)> = Vec::with_capacity(MOST);
+    while arrivals.lock().await.recv_many(&mut waiting, MOST).await > 0 {
+        waiting.sort_by_key(|(settling, _)| settling.batch);
+        while !waiting.is_empty() {
+            let part = fitting(waiting.iter().map(|(settling, _)| settling.size()));
+            let (settlings, answers): (Vec<Settling>, Vec<Answer>) = waiting.drain(..part).unzip();
+            tell(answers, settle(&connection, kept, settlings).await);
+        }
+    }
+}
+
+impl Settling {
+    fn size(&self) -> usize {
+        self.arguments.iter().map(Vec::len).sum()
+    }
 }
 
 /// How many of the first go into one call by their sizes in bytes; one does in any case.
@@ -91,13 +107,16 @@ pub fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     fit.count().max(1)
 }
 
-async fn settle(connection: &Connection, kept: Kept, calls: Vec<Arguments>) -> Result<Vec<String>> {
+async fn settle(connection: &Connection, kept: Kept, settlings: Vec<Settling>) -> Result<Vec<String>> {
     let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
-    for argument in calls.iter().flatten() {
-        call.arg(argument);
+    for of_batch in settlings.chunk_by(|one, next| one.batch == next.batch) {
+        call.arg(of_batch[0].batch).arg(of_batch[0].queue.as_str()).arg(of_batch.len());
+        for argument in of_batch.iter().flat_map(|settling| &settling.arguments) {
+            call.arg(argument);
+        }
     }
-    let bytes = calls.iter().map(|call| size(call)).sum();
+    let bytes = settlings.iter().map(Settling::size).sum();
     connection.run_with(bytes, &call).await
 }
 
@@ -133,7 +152,7 @@ fn tell(answers: Vec<Answer>, settled: Result<Vec<String>>) {
 }
 
 // The order of `settle.lua`.
-fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Arguments {
+fn settling(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Settling {
     let now = Utc::now();
     let Settlement { delivery, ending, follow_ups, .. } = settlement;
     let (state, next) = match ending {
@@ -144,9 +163,9 @@ fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Argu
     };
     let attempt = to_json(&Ended::of_settlement(settlement, brief.map(|_| worker), now));
     let meta = results::of_settlement(settlement, now).unwrap_or_default();
+    let (batch, number) = parts(delivery.receipt.token);
     let mut arguments = vec![
-        delivery.receipt.token.to_string().into_bytes(),
-        delivery.message.queue.as_str().into(),
+        number.to_string().into_bytes(),
         delivery.receipt.id.as_str().into(),
         state.as_str().into(),
         attempt.get().into(),
@@ -166,7 +185,7 @@ fn arguments(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Argu
     }
     arguments.push(more.len().to_string().into_bytes());
     arguments.extend(more);
-    arguments
+    Settling { batch, queue: delivery.message.queue.clone(), arguments }
 }
 
 /// A message that is to be stored, in the order of the scripts: id, queue, step, due time, envelope, brief.

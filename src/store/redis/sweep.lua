@@ -20,7 +20,7 @@ local suspected_for, most_deaths = tonumber(ARGV[4]), tonumber(ARGV[5])
 local swept = tonumber(redis.call('GET', SWEPT) or now)
 local gap = now - swept
 if math.abs(gap) > math.max(5000, lease / 2) then
-  for _, token in ipairs(redis.call('ZRANGE', LEASE, 0, -1)) do redis.call('ZINCRBY', LEASE, gap, token) end
+  for _, batch in ipairs(redis.call('ZRANGE', LEASE, 0, -1)) do redis.call('ZINCRBY', LEASE, gap, batch) end
   for _, member in ipairs(redis.call('ZRANGE', INBOXES, 0, -1)) do redis.call('ZINCRBY', INBOXES, gap, member) end
 end
 redis.call('SET', SWEPT, now)
@@ -39,25 +39,24 @@ for n = 1, inboxes do
   end
 end
 
-local lost = {}
+local lost, batches = {}, {}
 for i = 7 + inboxes, #ARGV do
-  if is_held(ARGV[i]) then
-    redis.call('ZADD', LEASE, 'GT', now + lease, ARGV[i])
-  else
-    lost[#lost + 1] = ARGV[i]
+  local batch = parts_of(ARGV[i])
+  batches[batch] = batches[batch] or {}
+  table.insert(batches[batch], ARGV[i])
+end
+for batch, tokens in pairs(batches) do
+  local any_held = false
+  for n, is_held in ipairs(are_held(tokens)) do
+    any_held = any_held or is_held
+    if not is_held then lost[#lost + 1] = tokens[n] end
   end
+  if any_held then redis.call('ZADD', LEASE, 'GT', now + lease, batch) end
 end
 
 local over = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, MOST)
 table.sort(over, function(a, b) return tonumber(a) > tonumber(b) end) -- the oldest last, so that it comes first
-local queues = #over > 0 and redis.call('SMEMBERS', QUEUES) or {}
-local orphans, again = {}, 0
-
--- The caller has the lease now.
-local function adopt(token, queue, envelope, why)
-  redis.call('ZADD', LEASE, now + lease, token)
-  orphans[#orphans + 1] = { token, queue, envelope, why }
-end
+local orphans, again, looked_at = {}, 0, 0
 
 -- One death more of a task that ran; how many they are.
 local function count_death(id)
@@ -67,33 +66,41 @@ local function count_death(id)
   return #times
 end
 
-local function recover(token, queue)
-  local envelope, step = claimed(queue, token)
+-- The caller has the lease of what it is to settle.
+local function recover(token)
+  local envelope, queue, step = claimed(token)
   if not envelope then return end
+  local function adopt(why) orphans[#orphans + 1] = { token, queue, envelope, why } end
   must_be('list', list_of(queue, step))
-  if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then return adopt(token, queue, envelope, 'lost') end
+  if redis.call('SISMEMBER', ACKNOWLEDGED, token) == 1 then return adopt('lost') end
   -- What has begun was read before, which may take more than is done here.
   local begun = redis.call('HGET', BEGUN, token)
   local id = begun or id_in(envelope)
   if begun then
     local poisoned = count_death(id) >= most_deaths
-    if poisoned and not redis.call('ZSCORE', REVOKED, id) then return adopt(token, queue, envelope, 'poisoned') end
+    if poisoned and not redis.call('ZSCORE', REVOKED, id) then return adopt('poisoned') end
   end
   again = again + 1
-  give_back(queue, token)
+  give_back(token)
   if id then
     redis.call('HSETNX', REDELIVERED, id, '')
     waits_again(id, 'QUEUED')
   end
 end
 
-for _, token in ipairs(over) do
-  redis.call('ZREM', LEASE, token)
-  for _, queue in ipairs(queues) do
-    local good, why = pcall(recover, token, queue)
-    -- What cannot go back because something else lies there is looked at again after one more lease.
-    if not good and of_another_kind(why) then redis.call('ZADD', LEASE, now + lease, token) end
+for _, batch in ipairs(over) do
+  if looked_at >= MOST then break end
+  local numbers = redis.call('SMEMBERS', open_of(batch))
+  table.sort(numbers)
+  looked_at = looked_at + #numbers
+  -- What stays in it has one more lease: the caller is to settle it, or it cannot go back because something else lies
+  -- there, and is looked at again then.
+  redis.call('ZADD', LEASE, now + lease, batch)
+  for n = #numbers, 1, -1 do
+    local good, why = pcall(recover, batch .. numbers[n])
+    if not good then of_another_kind(why) end
   end
+  if #numbers == 0 then end_batch(batch) end
 end
 
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', INBOXES, '-inf', now)) do

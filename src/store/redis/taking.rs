@@ -17,6 +17,8 @@ use crate::store::Result;
 use crate::task::QueueName;
 
 use super::Redis;
+#[cfg(test)]
+use super::claim::MOST;
 use super::fault::{PATIENCE, silent};
 
 /// How long somebody listens for a batch that Redis grants too late, to give it back.
@@ -25,10 +27,26 @@ const LATE: Duration = Duration::from_secs(600);
 /// The pause before what was granted and not heard of is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The wait until the next due time in ms (-1 for none), the first token, the queue and the envelope of each, the
-/// queues of which nothing is claimed, the time in ms, 1 when something is known of some ids, and the keys where
-/// somebody laid something else.
-pub(super) type Taken = (i64, u64, Vec<(usize, Vec<u8>)>, Vec<usize>, i64, u8, Vec<String>);
+/// The most strays that one call gives back, so that it never keeps others waiting for long.
+const RETURNED: usize = 500;
+
+/// What was taken of one list: its queue and the envelopes, the oldest first.
+pub(super) type Batch = (usize, Vec<Vec<u8>>);
+
+/// The wait until the next due time in ms (-1 for none), the number of the first batch, the batches, the queues of which
+/// nothing is claimed, the time in ms, 1 when something is known of some ids, and the lists where somebody laid
+/// something else.
+pub(super) type Taken = (i64, u64, Vec<Batch>, Vec<usize>, i64, u8, Vec<String>);
+
+/// The tokens of a batch, that of its oldest message first, as `keys.lua` has them.
+pub(super) fn tokens(batch: u64) -> impl Iterator<Item = u64> {
+    (100..1000).map(move |number| batch * 1000 + number)
+}
+
+/// The batch of a token, and its number there.
+pub(super) fn parts(token: u64) -> (u64, u64) {
+    (token / 1000, token % 1000)
+}
 
 impl Redis {
     pub(super) async fn take(self: &Arc<Self>, queues: &[QueueName], most: usize, will_wait: bool) -> Result<Taken> {
@@ -63,34 +81,31 @@ impl Redis {
             let _ = answer.send(Err(self.connection.doubt(number, silent(PATIENCE))));
             tokio::select! {
                 // A Redis that stood still grants what nobody waits for any more.
-                Ok(Ok((_, first, taken, ..))) = timeout(LATE, taken) => self.give_up(queues, first, &taken).await,
+                Ok(Ok((_, first, batches, ..))) = timeout(LATE, taken) => self.give_up(first, &batches).await,
                 // One that did not may have done so before its answer was lost.
-                true = self.take_back(&granted, queues) => {}
-                else => drop(self.take_back(&granted, queues).await),
+                true = self.take_back(&granted) => {}
+                else => drop(self.take_back(&granted).await),
             }
             return;
         };
         match taken {
             Ok(taken) => {
-                if let Err(Ok((_, first, taken, ..))) = answer.send(Ok(taken)) {
-                    self.give_up(queues, first, &taken).await;
+                if let Err(Ok((_, first, batches, ..))) = answer.send(Ok(taken)) {
+                    self.give_up(first, &batches).await;
                 }
             }
             Err(error) => {
                 let _ = answer.send(Err(self.connection.doubt(number, error.into())));
-                self.take_back(&granted, queues).await;
+                self.take_back(&granted).await;
             }
         }
     }
 
     // Gives back what is noted as granted, as soon as Redis answers; whether there was such a note. After the end of the
     // lease there is nothing to give back.
-    async fn take_back(&self, granted: &str, queues: &[QueueName]) -> bool {
+    async fn take_back(&self, granted: &str) -> bool {
         let mut call = self.connection.scripts().take_back.prepare_invoke();
         call.key(granted);
-        for queue in queues {
-            call.arg(queue.as_str());
-        }
         let end = Instant::now() + self.settings.lease;
         loop {
             match self.connection.run::<u8>(&call).await {
@@ -102,20 +117,56 @@ impl Redis {
     }
 
     // Where this fails, they come back with the end of their lease.
-    async fn give_up(&self, queues: &[QueueName], first: u64, taken: &[(usize, Vec<u8>)]) {
-        if taken.is_empty() {
-            return;
-        }
-        let mut call = self.connection.scripts().put_back.prepare_invoke();
-        call.arg(0);
-        for (token, (queue, _)) in (first..).zip(taken).collect::<Vec<_>>().into_iter().rev() {
-            // Nobody was told that it runs, so that its record does not change: no id.
-            call.arg(token).arg(queues[*queue].as_str()).arg("");
-        }
-        if let Err(cause) = self.connection.run::<()>(&call).await
+    async fn give_up(&self, first: u64, batches: &[Batch]) {
+        let of_batch = |(batch, (_, envelopes)): (u64, &Batch)| tokens(batch).take(envelopes.len()).collect::<Vec<_>>();
+        let taken: Vec<u64> = (first..).zip(batches).flat_map(of_batch).collect();
+        if let Err(cause) = self.return_unheard(&taken).await
             && !cause.is_told()
         {
             warn!("cannot give {} tasks back, the end of their lease will: {cause}", taken.len());
         }
+    }
+
+    /// These are in nobody's hands, and their leases are renewed as long as others of their batches are.
+    pub(super) fn strayed(&self, tokens: impl IntoIterator<Item = u64>) {
+        self.strays.lock().expect("no one panics while holding the strays").extend(tokens);
+    }
+
+    pub(super) async fn return_strays(&self) -> Result<()> {
+        let mut strays = std::mem::take(&mut *self.strays.lock().expect("no one panics while holding the strays"));
+        while !strays.is_empty() {
+            let some = strays.split_off(strays.len().saturating_sub(RETURNED));
+            if let Err(cause) = self.return_unheard(&some).await {
+                self.strayed(strays);
+                self.strayed(some);
+                return Err(cause);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what nobody was told of, so that its record does not change.
+    async fn return_unheard(&self, tokens: &[u64]) -> Result<()> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let mut call = self.connection.scripts().put_back.prepare_invoke();
+        call.arg(0);
+        for token in tokens.iter().rev() {
+            call.arg(*token).arg("");
+        }
+        self.connection.run(&call).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scripts_count_as_we_do() {
+        assert!(include_str!("keys.lua").contains("\nlocal FIRST = 100\n"));
+        assert!(tokens(7).count() >= MOST, "one claim takes no more from a list than have numbers");
+        assert!(tokens(7).take(MOST).all(|token| parts(token).0 == 7 && (100..1000).contains(&parts(token).1)));
     }
 }

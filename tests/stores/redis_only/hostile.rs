@@ -214,7 +214,7 @@ async fn a_hostile_message_is_answered_or_laid_aside_and_stops_nobody() {
         }
         assert_eq!(stores.queue.dead_letters().await.unwrap(), dead, "{name}");
         let left: (u64, u64, u64) =
-            (raw.zcard("umbel:lease").unwrap(), raw.hlen("umbel:claimed:celery").unwrap(), raw.llen("celery").unwrap());
+            (raw.zcard("umbel:lease").unwrap(), raw.hlen("umbel:claims").unwrap(), raw.llen("celery").unwrap());
         assert_eq!(left, (0, 0, 0), "{name}");
         for id in ["good", "bad"] {
             stores.results.forget(&umbel::task::TaskId::parse(id).unwrap()).await.unwrap();

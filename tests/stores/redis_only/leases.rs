@@ -9,7 +9,7 @@ async fn nobody_is_judged_by_the_time_that_redis_was_away() {
     push(&stores, messages(&["m1"])).await;
     let delivery = claim_one(&stores).await;
     let minute_ago = (Utc::now() - Duration::from_secs(60)).timestamp_millis();
-    let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, minute_ago + 10_000).unwrap();
+    let _: u64 = raw.zadd("umbel:lease", batch_of(&delivery), minute_ago + 10_000).unwrap();
     let _: () = raw.set("umbel:swept", minute_ago).unwrap();
 
     other.queue.keep_alive().await.unwrap();
@@ -25,7 +25,7 @@ async fn a_lost_lease_is_told() {
     let other = connect(&server).await;
     push(&stores, messages(&["m1"])).await;
     let delivery = claim_one(&stores).await;
-    let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, 1).unwrap();
+    let _: u64 = raw.zadd("umbel:lease", batch_of(&delivery), 1).unwrap();
 
     other.queue.keep_alive().await.unwrap();
 
@@ -41,7 +41,7 @@ async fn what_ended_while_redis_stood_still_is_kept() {
     let delivery = claim_one(&stores).await;
 
     // Its lease is over, and nobody could take it back.
-    let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, 1).unwrap();
+    let _: u64 = raw.zadd("umbel:lease", batch_of(&delivery), 1).unwrap();
 
     assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
     stores.queue.keep_alive().await.unwrap();
@@ -72,12 +72,12 @@ async fn a_clock_that_was_set_back_keeps_nothing_with_the_dead() {
     push(&stores, messages(&["m1"])).await;
     let delivery = claim_one(&stores).await;
     let now = Utc::now().timestamp_millis();
-    let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, now + 3_610_000).unwrap();
+    let _: u64 = raw.zadd("umbel:lease", batch_of(&delivery), now + 3_610_000).unwrap();
     let _: () = raw.set("umbel:swept", now + 3_600_000).unwrap();
 
     other.queue.keep_alive().await.unwrap();
 
-    let ends: i64 = raw.zscore("umbel:lease", delivery.receipt.token).unwrap();
+    let ends: i64 = raw.zscore("umbel:lease", batch_of(&delivery)).unwrap();
     assert!(ends <= Utc::now().timestamp_millis() + 15_000, "{ends}");
 }
 
@@ -86,7 +86,7 @@ async fn what_came_back_begins_when_that_is_written_down() {
     let (server, stores, mut raw) = open().await;
     push(&stores, messages(&["m1"])).await;
     let lost = claim_one(&stores).await;
-    let _: u64 = raw.zadd("umbel:lease", lost.receipt.token, 1).unwrap();
+    let _: u64 = raw.zadd("umbel:lease", batch_of(&lost), 1).unwrap();
     let other = connect(&server).await;
     other.queue.keep_alive().await.unwrap();
     let again = claim_one(&other).await;
@@ -107,7 +107,7 @@ async fn a_death_of_long_ago_does_not_count() {
     stores.queue.started(&delivery.receipt);
     stores.queue.keep_alive().await.unwrap();
 
-    let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, 1).unwrap();
+    let _: u64 = raw.zadd("umbel:lease", batch_of(&delivery), 1).unwrap();
     let other = connect(&server).await;
     other.queue.keep_alive().await.unwrap();
 
@@ -128,7 +128,7 @@ async fn deaths_are_counted_of_what_only_a_whole_reading_tells() {
         for deaths in 1..umbel::store::DEATHS {
             stores.queue.started(&delivery.receipt);
             stores.queue.keep_alive().await.unwrap();
-            let _: u64 = raw.zadd("umbel:lease", delivery.receipt.token, 1).unwrap();
+            let _: u64 = raw.zadd("umbel:lease", batch_of(&delivery), 1).unwrap();
             connect(&server).await.queue.keep_alive().await.unwrap();
             delivery = claim_one(&stores).await;
             assert_eq!(delivery.deaths, deaths);

@@ -1,6 +1,7 @@
 //! What only the store over Redis promises: a Celery client at the other end, other processes, a Redis that goes.
 
 mod away;
+mod batches;
 mod celery;
 mod doors;
 mod hostile;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use ::redis::{Commands, Connection};
 use chrono::Utc;
 use serde_json::{Value, json};
-use umbel::store::{Ending, Error, Settings, Settled, Stores};
+use umbel::store::{Delivery, Ending, Error, Settings, Settled, Stores};
 use umbel::task::{State, to_json};
 
 use crate::place::{
@@ -43,6 +44,11 @@ async fn refusal(url: &str, settings: Settings) -> String {
 
 fn raw(server: &RedisServer) -> Connection {
     ::redis::Client::open(server.url()).unwrap().get_connection().unwrap()
+}
+
+// By which its lease is known.
+fn batch_of(delivery: &Delivery) -> u64 {
+    delivery.receipt.token / 1000
 }
 
 async fn assert_whole(stores: &Stores, name: &str) {

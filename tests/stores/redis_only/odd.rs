@@ -10,15 +10,15 @@ use super::*;
 const OTHER: &str = "somebody's";
 
 fn lay(raw: &mut Connection, key: &str) {
-    let is_text = ["umbel:token", "umbel:swept", "umbel:walked"].contains(&key);
+    let is_text = ["umbel:batch", "umbel:swept", "umbel:walked"].contains(&key);
     let _: u64 = raw.del(key).unwrap();
     let _: u64 = if is_text { raw.lpush(key, OTHER).unwrap() } else { raw.append(key, OTHER).unwrap() };
 }
 
 // Whatever is leased is given back at once.
 async fn take_back(stores: &Stores, raw: &mut Connection) {
-    for token in raw.zrange::<_, Vec<u64>>("umbel:lease", 0, -1).unwrap_or_default() {
-        let _: u64 = raw.zadd("umbel:lease", token, 1).unwrap();
+    for batch in raw.zrange::<_, Vec<u64>>("umbel:lease", 0, -1).unwrap_or_default() {
+        let _: u64 = raw.zadd("umbel:lease", batch, 1).unwrap();
     }
     let _ = stores.queue.keep_alive().await;
 }
@@ -31,7 +31,7 @@ fn named(name: &str) -> QueueName {
 async fn no_message_vanishes_whatever_lies_under_a_key_of_ours() {
     let names = include_str!("../../../src/store/redis/keys.lua");
     let single = names.lines().filter_map(|line| line.split_once("= PREFIX .. '")?.1.split('\'').next());
-    let of_queue = ["umbel:due:celery", "umbel:delayed:celery", "umbel:claimed:celery", "celery\u{6}\u{16}3"];
+    let of_queue = ["umbel:due:celery", "umbel:delayed:celery", "celery\u{6}\u{16}3"];
     let of_task = ["umbel:run:m1", "celery-task-meta-m1"];
     let keys: Vec<&str> = single.chain(of_queue).chain(of_task).collect();
     assert!(keys.len() > 20, "{keys:?}");
@@ -171,4 +171,46 @@ async fn a_follower_that_cannot_be_sent_refuses_its_settlement_and_no_other() {
     assert_eq!(linked().await.unwrap(), Settled::Stored);
     assert_eq!((state(&stores, "m1").await, state(&stores, "linked").await), (State::Success, State::Queued));
     assert_eq!(raw.llen::<_, u64>("mail").unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_settled_where_it_could_not_be_let_go() {
+    for key in ["umbel:lease", "umbel:claims"] {
+        let (_server, stores, mut raw) = open().await;
+        push(&stores, messages(&["m1", "m2"])).await;
+        let deliveries = claim(&stores, 2).await;
+        let _: () = raw.rename(key, "aside").unwrap();
+        lay(&mut raw, key);
+
+        let ending = Ending::Success { result: Some(to_json(&5)) };
+        let refused = stores.queue.settle(settlement(&deliveries[0], ending)).await.unwrap_err().to_string();
+        let kept = stores.queue.put_back(vec![deliveries[1].clone()], Duration::ZERO).await.unwrap_err().to_string();
+
+        assert!(refused.contains(key) && kept.contains(key), "{refused} {kept}");
+        assert_ne!(state(&stores, "m1").await, State::Success);
+        let _: u64 = raw.del(key).unwrap();
+        let _: () = raw.rename("aside", key).unwrap();
+        stores.queue.put_back(vec![deliveries[1].clone()], Duration::ZERO).await.unwrap();
+        assert_eq!(settle(&stores, &deliveries[0], five()).await, Settled::Stored);
+        assert_eq!(claim_one(&stores).await.receipt.id, id("m2"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_go_back_keeps_no_other() {
+    let (_server, stores, mut raw) = open().await;
+    let queues = Queues::Named(vec![named("a"), named("b")]);
+    for queue in ["a", "b"] {
+        let new = NewMessage { task: "t".into(), queue: named(queue), ..NewMessage::default() };
+        push(&stores, vec![new.build()]).await;
+    }
+    let mut deliveries = stores.queue.claim(&queues, 2, Duration::ZERO).await.unwrap();
+    deliveries.sort_by_key(|delivery| delivery.message.queue.to_string());
+    let _: u64 = raw.hset("b", "somebody", "else").unwrap();
+
+    // The last one goes back first.
+    let refused = stores.queue.put_back(deliveries, Duration::ZERO).await.unwrap_err().to_string();
+
+    assert!(refused.contains("WRONGTYPE"), "{refused}");
+    assert_eq!((raw.llen::<_, u64>("a").unwrap(), raw.hlen::<_, u64>("umbel:claims").unwrap()), (1, 1));
 }
