@@ -223,7 +223,7 @@ fn start(role: Role, queues: Vec<QueueName>, listens: bool, settings: Settings) 
         warn!("{why}");
     }
     let folder = settings.folder.clone();
-    runtime()?.block_on(async {
+    runtime_of(role)?.block_on(async {
         tokio::select! {
             ended = app::run(plan, settings) => ended,
             never = project::tell_of_changes(&folder) => match never {},
@@ -233,7 +233,22 @@ fn start(role: Role, queues: Vec<QueueName>, listens: bool, settings: Settings) 
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
+    build(&mut tokio::runtime::Builder::new_multi_thread())
+}
+
+// A worker's scripts have threads of their own. With a thread for each processor beside those, tasks would be handed from
+// one to the other more often than they gain by it.
+fn runtime_of(role: Role) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if role == Role::Worker && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((processors / 2).max(1));
+    }
+    build(&mut builder)
+}
+
+fn build(builder: &mut tokio::runtime::Builder) -> anyhow::Result<tokio::runtime::Runtime> {
+    builder.enable_all().build().context("cannot start the async runtime")
 }
 
 /// Prints what came of a task that has ended.
