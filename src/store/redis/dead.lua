@@ -41,7 +41,7 @@ for n, token in ipairs(tokens) do
     end
     -- It may be large, and others of its batch may run for long.
     local batch, number = parts_of(token)
-    redis.call('LSET', claimed_of(batch), FIRST - 1 - number, '')
+    redis.call('LSET', claimed_of(batch), index_of(number), '')
     let_go(token)
   end
 end

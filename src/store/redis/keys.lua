@@ -88,29 +88,22 @@ local FIRST = 100
 
 local function parts_of(token) return token:sub(1, -4), token:sub(-3) end
 
--- Batch -> the numbers that `tokens` have in it, and where each token stands.
-local function by_batch(tokens)
-  local batches = {}
-  for at, token in ipairs(tokens) do
-    local batch, number = parts_of(token)
-    local of_batch = batches[batch]
-    if not of_batch then
-      of_batch = { numbers = {}, at = {} }
-      batches[batch] = of_batch
-    end
-    local n = #of_batch.numbers + 1
-    of_batch.numbers[n], of_batch.at[n] = number, at
-  end
-  return batches
-end
+-- Where a message lies in the list of its batch.
+local function index_of(number) return FIRST - 1 - number end
 
 -- Of each token: its receipt is good. It is until a sweep takes the lease away: one that is merely over has gone to
 -- nobody else, and what was done under it while Redis stood still need not be done again.
 local function are_held(tokens)
-  local held = {}
-  for batch, of_batch in pairs(by_batch(tokens)) do
-    for n, is_held in ipairs(redis.call('SMISMEMBER', open_of(batch), unpack(of_batch.numbers))) do
-      held[of_batch.at[n]] = is_held == 1
+  local numbers, places, held = {}, {}, {}
+  for n, token in ipairs(tokens) do
+    local batch, number = parts_of(token)
+    if not numbers[batch] then numbers[batch], places[batch] = {}, {} end
+    table.insert(numbers[batch], number)
+    table.insert(places[batch], n)
+  end
+  for batch, of_batch in pairs(numbers) do
+    for n, is_held in ipairs(redis.call('SMISMEMBER', open_of(batch), unpack(of_batch))) do
+      held[places[batch][n]] = is_held == 1
     end
   end
   return held

@@ -122,7 +122,7 @@ local function claimed(token)
   local batch, number = parts_of(token)
   local from = redis.call('HGET', CLAIMS, batch)
   if not from or not is_held(token) then return end
-  local envelope = redis.call('LINDEX', claimed_of(batch), FIRST - 1 - number)
+  local envelope = redis.call('LINDEX', claimed_of(batch), index_of(number))
   return envelope, from:sub(2), from:sub(1, 1)
 end
 

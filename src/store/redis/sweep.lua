@@ -39,20 +39,17 @@ for n = 1, inboxes do
   end
 end
 
-local lost, batches = {}, {}
-for i = 7 + inboxes, #ARGV do
-  local batch = parts_of(ARGV[i])
-  batches[batch] = batches[batch] or {}
-  table.insert(batches[batch], ARGV[i])
-end
-for batch, tokens in pairs(batches) do
-  local any_held = false
-  for n, is_held in ipairs(are_held(tokens)) do
-    any_held = any_held or is_held
-    if not is_held then lost[#lost + 1] = tokens[n] end
+local mine, lost, alive = {}, {}, {}
+for i = 7 + inboxes, #ARGV do mine[#mine + 1] = ARGV[i] end
+for n, is_held in ipairs(are_held(mine)) do
+  if is_held then
+    local batch = parts_of(mine[n])
+    alive[batch] = true
+  else
+    lost[#lost + 1] = mine[n]
   end
-  if any_held then redis.call('ZADD', LEASE, 'GT', now + lease, batch) end
 end
+for batch in pairs(alive) do redis.call('ZADD', LEASE, 'GT', now + lease, batch) end
 
 local over = redis.call('ZRANGEBYSCORE', LEASE, '-inf', now, 'LIMIT', 0, MOST)
 table.sort(over, function(a, b) return tonumber(a) > tonumber(b) end) -- the oldest last, so that it comes first
