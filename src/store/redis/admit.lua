@@ -16,7 +16,6 @@ for i = 3, #ARGV, 6 do
 end
 local held = are_held(tokens)
 local all_known = redis.call('EXISTS', unpack(runs)) == #runs
-local begun = {}
 
 local function decide(n, token, queue, id, due, expires, brief)
   if not held[n] then return 'gone' end
@@ -45,8 +44,8 @@ local function decide(n, token, queue, id, due, expires, brief)
     changed(id)
     return drop()
   end
-  begun[#begun + 1] = id
   redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)
+  redis.call('HDEL', run, 'ended') -- its sender sent twice what has ended
   changed(id)
   if any_redelivered and redis.call('HEXISTS', REDELIVERED, id) == 1 then
     return 'again ' .. #deaths_of(id, suspected_for)
@@ -60,5 +59,4 @@ for n = 1, #tokens do
   local token, queue, id, due, expires, brief = unpack(ARGV, at, at + 5)
   answers[n] = decide(n, token, queue, id, tonumber(due), tonumber(expires), brief)
 end
-if #begun > 0 then redis.call('ZREM', ENDED, unpack(begun)) end -- its sender sent twice what has ended
 return answers

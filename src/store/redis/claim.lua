@@ -2,8 +2,9 @@
 -- KEYS: where it is noted what this claim is granted; `take_back.lua` reads that.
 -- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the number of the first batch, of each batch the number of
--- its queue and its envelopes, the oldest first, the numbers of the queues of which nothing is claimed, the time (ms), 1
--- when something is known of some ids, which may be these, and the lists where something else lies.
+-- its queue, how many messages it has, and their envelopes, the oldest first, or none where the caller is to get them
+-- itself; the numbers of the queues of which nothing is claimed, the time (ms), 1 when something is known of some ids,
+-- which may be these, and the lists where something else lies.
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 
@@ -54,39 +55,66 @@ end
 
 -- Once a claim has so many bytes it ends, so that other answers do not wait for long behind large messages.
 local ENOUGH = 1048576
--- So many are taken from a list at a time: how large they are is known only then.
-local PART = 16
+
+-- The batches: of each the queue, the step, how many messages, and their envelopes where they are at hand.
+local batches, count, bytes = {}, 0, 0
+-- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
+local first = math.max((tonumber(redis.call('GET', BATCH)) or 0) + 1, now_us)
+local function next_batch() return ('%.0f'):format(first + #batches) end
+local function add_batch(q, step, size, envelopes)
+  batches[#batches + 1] = { q, step, size, envelopes }
+  count = count + size
+end
+
+-- So many pass through here at a time: how large they are is known only then.
+local FEW = 16
+local function take_few(q, step, list, room)
+  local envelopes = redis.call('RPOP', list, math.min(room, FEW))
+  local kept = {}
+  for n, envelope in ipairs(envelopes) do
+    if bytes >= ENOUGH then
+      for back = #envelopes, n, -1 do redis.call('RPUSH', list, envelopes[back]) end
+      break
+    end
+    bytes, kept[n] = bytes + #envelope, envelope
+  end
+  redis.call('RPUSH', claimed_of(next_batch()), unpack(kept))
+  add_batch(q, step, #kept, kept)
+end
+
+-- Many go to their batch as they are, because Lua would read each byte of what it is handed; the caller gets them there.
+-- Before Redis 7, which has no such number, this would walk through all that wait.
+local may_move = redis.REDIS_VERSION_NUM ~= nil
+local MANY = 64
+local function move_many(q, step, list, room)
+  local batch = claimed_of(next_batch())
+  local moved = redis.pcall('SORT', list, 'BY', 'nosort', 'DESC', 'LIMIT', 0, math.min(room, MANY), 'STORE', batch)
+  local size = redis.pcall('MEMORY', 'USAGE', batch, 'SAMPLES', 0)
+  if type(moved) ~= 'number' or type(size) ~= 'number' then may_move = false end -- an ACL may refuse them
+  if not may_move or size > ENOUGH then
+    redis.call('DEL', batch)
+    return false
+  end
+  redis.call('LTRIM', list, 0, -1 - moved)
+  bytes = bytes + size
+  add_batch(q, step, moved, {})
+  return true
+end
 
 -- A queue is left out where something else lies under its list.
 local odd = {}
-local function pop(q, list, room)
-  local envelopes = try('RPOP', list, room)
-  if envelopes == nil then
-    odd[#odd + 1] = list
-    close(q)
-  end
-  return envelopes or {}
-end
-
--- The batches: of each the queue, the step and the envelopes, the oldest first.
-local batches, count, bytes = {}, 0, 0
 local function take(q, step)
-  local list, envelopes = list_of(ARGV[q], step), {}
-  local all_taken = false
-  while not all_taken and count < most and bytes < ENOUGH do
-    local room = math.min(most - count, PART)
-    local some = pop(q, list, room)
-    all_taken = #some < room
-    for n, envelope in ipairs(some) do
-      if bytes >= ENOUGH then
-        for back = #some, n, -1 do redis.call('RPUSH', list, some[back]) end
-        break
-      end
-      count, bytes = count + 1, bytes + #envelope
-      envelopes[#envelopes + 1] = envelope
-    end
+  local list = list_of(ARGV[q], step)
+  local length = try('LLEN', list)
+  if not length then
+    odd[#odd + 1] = list
+    return close(q)
   end
-  if #envelopes > 0 then batches[#batches + 1] = { q, step, envelopes } end
+  while length > 0 and count < most and bytes < ENOUGH do
+    local room, before = math.min(most - count, length), count
+    if not (may_move and room > FEW and move_many(q, step, list, room)) then take_few(q, step, list, room) end
+    length = length - (count - before)
+  end
 end
 for _, step in ipairs(any_exists(lists) and STEPS or {}) do
   for q = 5, #ARGV do
@@ -95,23 +123,19 @@ for _, step in ipairs(any_exists(lists) and STEPS or {}) do
 end
 
 local answer = {}
-local first = 0
 if count > 0 then
-  -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
-  first = math.max((tonumber(redis.call('GET', BATCH)) or 0) + 1, now_us)
   redis.call('SET', BATCH, first + #batches - 1)
   redis.call('SET', KEYS[1], ('%.0f'):format(first) .. ' ' .. #batches, 'PX', lease)
   for n, taken in ipairs(batches) do
-    local q, step, envelopes = unpack(taken)
+    local q, step, size, envelopes = unpack(taken)
     local batch, open = ('%.0f'):format(first + n - 1), {}
-    for number = 1, #envelopes do open[number] = FIRST - 1 + number end
-    redis.call('LPUSH', claimed_of(batch), unpack(envelopes))
+    for number = 1, size do open[number] = FIRST - 1 + number end
     redis.call('SADD', open_of(batch), unpack(open))
     redis.call('ZADD', LEASE, now + lease, batch)
     redis.call('HSET', CLAIMS, batch, step .. ARGV[q])
     redis.call('SADD', QUEUES, ARGV[q])
     for number, envelope in ipairs(envelopes) do envelopes[number] = cut(envelope) end
-    answer[n] = { q - 5, envelopes }
+    answer[n] = { q - 5, size, envelopes }
   end
 elseif waits then
   redis.call('SADD', QUEUES, unpack(ARGV, 5))

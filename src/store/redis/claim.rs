@@ -240,7 +240,7 @@ impl Redis {
 
 fn read(queues: &[QueueName], first: u64, batches: Vec<Batch>) -> (Vec<Candidate>, Vec<Refused>) {
     let (mut candidates, mut refused) = (Vec::new(), Vec::new());
-    for (batch, (queue, envelopes)) in (first..).zip(batches) {
+    for (batch, (queue, _, envelopes)) in (first..).zip(batches) {
         let queue = &queues[queue];
         for (token, envelope) in tokens(batch).zip(envelopes) {
             match Message::from_wire(queue.clone(), &envelope) {

@@ -21,23 +21,21 @@ local function is_open(id)
 end
 
 must_let_go()
-must_be('list', DEAD)
-must_be('zset', HISTORY, ENDED)
+must_be('list', DEAD, ENDS)
+must_be('zset', HISTORY)
 must_be('hash', REDELIVERED)
-local over = {}
 for n, token in ipairs(tokens) do
   if held[n] then
     local queue, letter, id, brief, attempt, meta = unpack(ARGV, 7 * n - 3, 7 * n + 2)
     local ends = id ~= '' and is_open(id)
     redis.call('LPUSH', DEAD, '{"at":' .. now_text .. ',' .. letter:sub(2))
     if ends then
-      redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief, 'state', 'FAILURE', 'attempt', attempt)
+      redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief, 'state', 'FAILURE', 'attempt', attempt, 'ended', now_text)
       redis.call('PERSIST', run_of(id))
       redis.call('ZADD', HISTORY, 'NX', now_us, id)
       redis.call('HDEL', REDELIVERED, id)
       tell(id, meta, keep)
-      over[#over + 1] = now_text
-      over[#over + 1] = id
+      ended(id)
     end
     -- It may be large, and others of its batch may run for long.
     local batch, number = parts_of(token)
@@ -46,7 +44,4 @@ for n, token in ipairs(tokens) do
   end
 end
 redis.call('LTRIM', DEAD, 0, MOST_DEAD - 1)
-if #over > 0 then
-  redis.call('ZADD', ENDED, unpack(over))
-  drop_oldest(history, #over)
-end
+close_history(history)

@@ -66,8 +66,7 @@ impl Redis {
         let mut any = false;
         for Look { run, .. } in looks.filter(|look| look.ended_elsewhere) {
             any = true;
-            let ended_at = run.finished_at.map_or(0, |time| time.timestamp_millis().max(0));
-            call.arg(run.id.as_str()).arg(run.state.as_str()).arg(to_json(&Ended::of_run(run)).get()).arg(ended_at);
+            call.arg(run.id.as_str()).arg(run.state.as_str()).arg(to_json(&Ended::of_run(run)).get());
         }
         if any { self.connection.run(&call).await } else { Ok(()) }
     }

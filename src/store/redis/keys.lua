@@ -13,7 +13,7 @@ local QUEUES = PREFIX .. 'umbel:queues'           -- set: every queue that was p
 local PAUSED = PREFIX .. 'umbel:paused'           -- set: queues of which nothing is claimed
 local INBOXES = PREFIX .. 'umbel:inboxes'         -- zset: process:list -> until when its owner lives for sure, ms
 local HISTORY = PREFIX .. 'umbel:history'         -- zset: id -> when the task became known, us
-local ENDED = PREFIX .. 'umbel:ended'             -- zset: id -> when the task ended, ms
+local ENDS = PREFIX .. 'umbel:ends'               -- list: `time id` of each end, the first one first; the time in ms
 local DEAD = PREFIX .. 'umbel:dead'               -- list: messages that could not be read, newest first
 local TICKS = PREFIX .. 'umbel:tick'              -- hash: entry -> fingerprint|due, us
 local BATCH = PREFIX .. 'umbel:batch'             -- the number of the last batch
@@ -37,7 +37,7 @@ end
 
 local function due_of(queue) return PREFIX .. 'umbel:due:' .. queue end         -- zset: place -> due time, ms
 local function delayed_of(queue) return PREFIX .. 'umbel:delayed:' .. queue end -- hash: place -> step and envelope
-local function claimed_of(batch) return PREFIX .. 'umbel:claimed:' .. batch end -- list: envelopes, as in their own list
+local function claimed_of(batch) return PREFIX .. 'umbel:claimed:' .. batch end -- list: envelopes, the oldest first
 local function open_of(batch) return PREFIX .. 'umbel:open:' .. batch end       -- set: those of them that are in hand
 local function inbox_of(member) return PREFIX .. 'umbel:inbox:' .. member end   -- list: what an idle process was given
 local function run_of(id) return PREFIX .. 'umbel:run:' .. id end               -- hash: what is kept of a task
@@ -83,13 +83,13 @@ end
 
 -- What one claim takes from one list is a batch, which has one lease: to keep a lease for each message would cost more
 -- than most tasks do. A token is the number of its batch and behind that three digits, its own number in the batch. The
--- oldest message, which is the last of the list, is this one:
+-- oldest message, which is the first of its list, is this one:
 local FIRST = 100
 
 local function parts_of(token) return token:sub(1, -4), token:sub(-3) end
 
 -- Where a message lies in the list of its batch.
-local function index_of(number) return FIRST - 1 - number end
+local function index_of(number) return number - FIRST end
 
 -- Of each token: its receipt is good. It is until a sweep takes the lease away: one that is merely over has gone to
 -- nobody else, and what was done under it while Redis stood still need not be done again.

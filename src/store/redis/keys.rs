@@ -97,6 +97,11 @@ impl Keys {
         self.own(format_args!("granted:{process}:{claim}"))
     }
 
+    /// The envelopes of a batch, the oldest first.
+    pub fn claimed(&self, batch: u64) -> String {
+        self.own(format_args!("claimed:{batch}"))
+    }
+
     /// Those of a batch that are in hand, by their numbers.
     pub fn open(&self, batch: u64) -> String {
         self.own(format_args!("open:{batch}"))
@@ -160,7 +165,9 @@ mod tests {
             assert!(scripts.contains(&format!("= PREFIX .. '{name}'")), "{name}");
         }
         let id = TaskId::parse("Q").unwrap();
-        for name in [keys.run(&id), keys.changed(&id), keys.worker("Q"), keys.inbox("", ""), keys.open(7)] {
+        for name in
+            [keys.run(&id), keys.changed(&id), keys.worker("Q"), keys.inbox("", ""), keys.open(7), keys.claimed(7)]
+        {
             assert!(
                 scripts
                     .contains(&format!("PREFIX .. '{}' ..", name.trim_end_matches([':', 'Q', '7']).to_owned() + ":")),

@@ -8,7 +8,7 @@ for i = 2, #ARGV, 5 do tokens[#tokens + 1] = ARGV[i] end
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 local any_terminate = redis.call('EXISTS', TERMINATE) == 1
 
-local began, running, known = {}, {}, {}
+local began, known = {}, {}
 
 local function runs(token, id, queue, brief)
   local run = run_of(id)
@@ -24,7 +24,7 @@ local function runs(token, id, queue, brief)
     known[#known + 1] = id
   end
   redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)
-  running[#running + 1] = id
+  if state and is_final(state) then redis.call('HDEL', run, 'ended') end -- its sender sent twice what has ended
   changed(id)
   if any_terminate and redis.call('ZSCORE', TERMINATE, id) then redis.call('PUBLISH', TERMINATE, id) end
 end
@@ -38,4 +38,3 @@ for n, is_held in pairs(are_held(tokens)) do
 end
 in_parts('HSET', BEGUN, began)
 in_parts('ZADD', HISTORY, known)
-in_parts('ZREM', ENDED, running) -- its sender sent twice what has ended

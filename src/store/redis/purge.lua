@@ -5,7 +5,7 @@
 
 local queue, most, attempt, meta = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local keep, history = tonumber(ARGV[5]), tonumber(ARGV[6])
-local removed, over = 0, {}
+local removed = 0
 
 -- `"name":"value",` of JSON; nothing where there is no such text.
 local function part(name, value)
@@ -33,12 +33,11 @@ local function drop(envelope)
     redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief_of(headers, message.properties))
     redis.call('ZADD', HISTORY, now_us + removed, id)
   end
-  redis.call('HSET', run_of(id), 'state', 'REVOKED', 'attempt', attempt)
+  redis.call('HSET', run_of(id), 'state', 'REVOKED', 'attempt', attempt, 'ended', now_text)
   redis.call('PERSIST', run_of(id))
   redis.call('HDEL', REDELIVERED, id)
   redis.call('ZREM', REVOKED, id)
-  over[#over + 1] = now_text
-  over[#over + 1] = id
+  ended(id)
   local whose = part('group_id', headers.group) .. part('parent_id', headers.parent_id)
     .. '"task_id":' .. cjson.encode(id) .. '}'
   tell(id, headers.ignore_result == true and '' or meta .. whose, keep)
@@ -61,8 +60,5 @@ if removed < most then
   end
   index_due(queue)
 end
-if #over > 0 then
-  in_parts('ZADD', ENDED, over)
-  drop_oldest(history, #over / 2)
-end
+close_history(history)
 return removed

@@ -172,7 +172,8 @@ impl Queue for Arc<Redis> {
                 .arg(to_json(&Ended::of_revocation("revoked", now)).get())
                 .arg(told.unwrap_or_default())
                 .arg(self.settings.keep.as_secs().max(1))
-                .arg(u8::from(known));
+                .arg(u8::from(known))
+                .arg(self.settings.history);
             let came_of_it: String = self.connection.run(&call).await?;
             // Another process claimed it since it was looked for: now there is more to tell.
             if came_of_it != "again" {

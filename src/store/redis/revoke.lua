@@ -1,6 +1,6 @@
 -- Takes care that a task does not start any more.
 -- ARGV: id, '1' to stop a running one, attempt (JSON), Celery's result ('' when nothing is published), keep (s), '1'
--- when the caller knows the task.
+-- when the caller knows the task, how many ended runs are kept.
 -- Returns 'unknown', 'before', 'running', or the state in which it had ended; 'again' when nothing was done, because the
 -- task is known and the caller has yet to learn of it.
 
@@ -32,8 +32,9 @@ if redis.call('ZREM', due_of(queue), id) == 1 then
   if not known[4] then redis.call('ZREM', REVOKED, id) end
   index_due(queue)
 end
-redis.call('HSET', run, 'state', 'REVOKED', 'attempt', attempt)
+redis.call('HSET', run, 'state', 'REVOKED', 'attempt', attempt, 'ended', now_text)
 redis.call('PERSIST', run)
-redis.call('ZADD', ENDED, now, id)
+ended(id)
+close_history(tonumber(ARGV[7]))
 tell(id, meta, keep)
 return 'before'

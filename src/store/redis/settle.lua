@@ -8,12 +8,13 @@
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
 must_let_go()
-must_be('zset', HISTORY, ENDED)
+must_be('zset', HISTORY)
+must_be('list', ENDS)
 local any_traces = redis.call('EXISTS', ACKNOWLEDGED, BEGUN) > 0
 local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
 local any_revoked = redis.call('EXISTS', REVOKED) == 1
 
-local over, known = {}, {}
+local known = {}
 
 -- Those of these followers that are to be sent.
 local function new_followers(first, last)
@@ -51,30 +52,30 @@ local function settle(at, queue, run, is_new)
   end
   if is_new == nil then is_new = try('HEXISTS', run, 'brief') ~= 1 end
   if is_new and brief ~= '' then -- it came from outside
-    write(run, 'brief', brief, 'queue', queue, 'state', state, 'attempt', attempt)
+    write(run, 'state', state, 'attempt', attempt, 'ended', now_text, 'brief', brief, 'queue', queue)
     known[#known + 1] = now_us_text
     known[#known + 1] = id
   else
-    write(run, 'state', state, 'attempt', attempt)
+    write(run, 'state', state, 'attempt', attempt, 'ended', now_text)
   end
   -- Apart from the rest, because a search reads the rest of many runs.
   if log ~= '' then redis.call('HSET', run, 'log', log) end
   if envelope ~= '' then
     redis.call('HSET', run, 'retries', retries, 'eta', due)
+    redis.call('HDEL', run, 'ended')
     redis.call('EXPIRE', run, UNSETTLED + math.max(0, math.ceil((due - now) / 1000)))
     place(queue, step, id, tonumber(due), envelope)
   else
     -- It ages by its place among the ended ones, not by a time to live of its own. What never waited has none.
     if more ~= '0' then redis.call('PERSIST', run) end
-    over[#over + 1] = now_text
-    over[#over + 1] = id
+    ended(id)
     if any_revoked and state == 'REVOKED' then redis.call('ZREM', REVOKED, id) end
   end
   tell(id, meta, keep)
   if followers and #followers > 0 then store(followers) end
 end
 
-local answers, ended = {}, {}
+local answers, traced = {}, {}
 local function settle_batch(at, batch, queue, count)
   local starts, numbers, runs = {}, {}, {}
   for n = 1, count do
@@ -93,7 +94,7 @@ local function settle_batch(at, batch, queue, count)
       if good then
         settled[number] = true
         answer, closed[#closed + 1] = '1', number
-        if any_traces then ended[#ended + 1] = batch .. number end
+        if any_traces then traced[#traced + 1] = batch .. number end
         if any_redelivered then try('HDEL', REDELIVERED, ARGV[starts[n] + 1]) end
       else
         answer = of_another_kind(why)
@@ -108,13 +109,10 @@ end
 local at = 3
 while at <= #ARGV do at = settle_batch(at + 3, ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])) end
 
-if #ended > 0 then
-  try('SREM', ACKNOWLEDGED, unpack(ended))
-  try('HDEL', BEGUN, unpack(ended))
+if #traced > 0 then
+  try('SREM', ACKNOWLEDGED, unpack(traced))
+  try('HDEL', BEGUN, unpack(traced))
 end
 in_parts('ZADD', HISTORY, known)
-if #over > 0 then
-  redis.call('ZADD', ENDED, unpack(over))
-  drop_oldest(history, #over)
-end
+close_history(history)
 return answers

@@ -108,7 +108,7 @@ redis.call('ZREMRANGEBYSCORE', INBOXES, '-inf', now - DAY)
 
 promote(MOST)
 
-forget(redis.call('ZRANGEBYSCORE', ENDED, '-inf', now - history_keep, 'LIMIT', 0, MOST))
+drop_aged(now - history_keep, MOST)
 drop_oldest(history, MOST)
 
 -- The history is walked a piece at a time, by all processes together. What nobody settles is forgotten; a delayed one has
@@ -117,9 +117,15 @@ local PIECE, MOST_ELSEWHERE = 500, 100
 local elsewhere = {}
 local function look_at(id, known_since)
   local run = run_of(id)
-  local state = try('HGET', run, 'state')
+  local state, ended_at = unpack(try('HMGET', run, 'state', 'ended') or {})
   if not state then return redis.call('ZREM', HISTORY, id) end
-  if is_final(state) then return 0 end
+  if is_final(state) then
+    if not ended_at then -- an older umbel wrote it down, or somebody deleted the list of the ends
+      redis.call('HSET', run, 'ended', now_text)
+      ended(id)
+    end
+    return 0
+  end
   if known_since < now_us - math.max(UNSETTLED * 1000, history_keep) * 1000 and redis.call('TTL', run) == -1 then
     forget({ id })
     return 1
@@ -135,6 +141,7 @@ for n = 1, #piece, 2 do
   if #elsewhere == MOST_ELSEWHERE then break end
   walked = walked + 1 - look_at(piece[n], tonumber(piece[n + 1]))
 end
+close_history(history)
 redis.call('SET', WALKED, #piece < 2 * PIECE and #elsewhere < MOST_ELSEWHERE and 0 or walked)
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', REVOKED, '-inf', now - 3 * DAY, 'LIMIT', 0, MOST)) do

@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::warn;
 
 use crate::store::Result;
 use crate::task::QueueName;
@@ -30,8 +29,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The most strays that one call gives back, so that it never keeps others waiting for long.
 const RETURNED: usize = 500;
 
-/// What was taken of one list: its queue and the envelopes, the oldest first.
-pub(super) type Batch = (usize, Vec<Vec<u8>>);
+/// What was taken of one list: its queue, how many messages, and their envelopes, the oldest first.
+pub(super) type Batch = (usize, usize, Vec<Vec<u8>>);
 
 /// The wait until the next due time in ms (-1 for none), the number of the first batch, the batches, the queues of which
 /// nothing is claimed, the time in ms, 1 when something is known of some ids, and the lists where somebody laid
@@ -81,24 +80,39 @@ impl Redis {
             let _ = answer.send(Err(self.connection.doubt(number, silent(PATIENCE))));
             tokio::select! {
                 // A Redis that stood still grants what nobody waits for any more.
-                Ok(Ok((_, first, batches, ..))) = timeout(LATE, taken) => self.give_up(first, &batches).await,
+                Ok(Ok(_)) = timeout(LATE, taken) => drop(self.take_back(&granted).await),
                 // One that did not may have done so before its answer was lost.
                 true = self.take_back(&granted) => {}
                 else => drop(self.take_back(&granted).await),
             }
             return;
         };
-        match taken {
-            Ok(taken) => {
-                if let Err(Ok((_, first, batches, ..))) = answer.send(Ok(taken)) {
-                    self.give_up(first, &batches).await;
-                }
-            }
-            Err(error) => {
-                let _ = answer.send(Err(self.connection.doubt(number, error.into())));
-                self.take_back(&granted).await;
+        let whole = match taken {
+            Ok(taken) => self.fetch(taken).await,
+            Err(error) => Err(self.connection.doubt(number, error.into())),
+        };
+        let failed = whole.is_err();
+        if answer.send(whole).is_err() || failed {
+            self.take_back(&granted).await;
+        }
+    }
+
+    // Of many messages the script hands over no envelopes: they are got here.
+    async fn fetch(&self, mut taken: Taken) -> Result<Taken> {
+        let (_, first, batches, ..) = &mut taken;
+        let mut look = redis::pipe();
+        let mut empty = Vec::new();
+        for (batch, (_, size, envelopes)) in (*first..).zip(batches) {
+            if envelopes.len() < *size {
+                look.lrange(self.connection.keys().claimed(batch), 0, -1);
+                empty.push(envelopes);
             }
         }
+        if !empty.is_empty() {
+            let found: Vec<Vec<Vec<u8>>> = self.connection.ask_all(&look).await?;
+            empty.into_iter().zip(found).for_each(|(envelopes, found)| *envelopes = found);
+        }
+        Ok(taken)
     }
 
     // Gives back what is noted as granted, as soon as Redis answers; whether there was such a note. After the end of the
@@ -113,17 +127,6 @@ impl Redis {
                 Err(_) if Instant::now() < end => sleep(PAUSE).await,
                 Err(_) => return false,
             }
-        }
-    }
-
-    // Where this fails, they come back with the end of their lease.
-    async fn give_up(&self, first: u64, batches: &[Batch]) {
-        let of_batch = |(batch, (_, envelopes)): (u64, &Batch)| tokens(batch).take(envelopes.len()).collect::<Vec<_>>();
-        let taken: Vec<u64> = (first..).zip(batches).flat_map(of_batch).collect();
-        if let Err(cause) = self.return_unheard(&taken).await
-            && !cause.is_told()
-        {
-            warn!("cannot give {} tasks back, the end of their lease will: {cause}", taken.len());
         }
     }
 

@@ -1,6 +1,9 @@
 //! Messages that one claim took from one list share a lease, and each of them still ends for itself.
 
+use umbel::task::NewMessage;
+
 use super::*;
+use crate::place::draft;
 
 // Everything that is kept of what is claimed.
 fn kept(raw: &mut Connection) -> Vec<String> {
@@ -103,5 +106,86 @@ async fn what_is_laid_aside_takes_no_room_while_its_siblings_run() {
     let running = claim(&stores, 2).await;
 
     let batch = format!("umbel:claimed:{}", batch_of(&running[0]));
-    assert_eq!(raw.lrange::<_, Vec<String>>(&batch, 0, -1).unwrap(), [String::new(), good]);
+    assert_eq!(raw.lrange::<_, Vec<String>>(&batch, 0, -1).unwrap(), [good, String::new()]);
+}
+
+// As they came, each once, and nothing is left of them.
+async fn assert_all_come(stores: &Stores, raw: &mut Connection, names: &[String]) {
+    let mut came = Vec::new();
+    while came.len() < names.len() {
+        for delivery in claim(stores, 500).await {
+            came.push(delivery.message.id.to_string());
+            assert_eq!(settle(stores, &delivery, five()).await, Settled::Stored);
+        }
+    }
+    assert_eq!(came, names);
+    assert_eq!(kept(raw), Vec::<String>::new());
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("m{number}")).collect()
+}
+
+async fn push_all(stores: &Stores, names: &[String]) {
+    push(stores, messages(&names.iter().map(String::as_str).collect::<Vec<_>>())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_come_in_their_order() {
+    let (_server, stores, mut raw) = open().await;
+    let names = names(1_300);
+    push_all(&stores, &names).await;
+
+    assert_all_come(&stores, &mut raw, &names).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_large_ones_come_some_at_a_time() {
+    let (_server, stores, mut raw) = open().await;
+    let names = names(40);
+    let text = to_json(&["x".repeat(100_000)]);
+    let large = |name: &String| NewMessage { args: Some(text.clone()), ..draft(name) }.build();
+    push(&stores, names.iter().map(large).collect()).await;
+
+    let some = claim(&stores, 40).await;
+
+    assert!((5..=8).contains(&some.len()), "{}", some.len());
+    stores.queue.put_back(some, Duration::ZERO).await.unwrap();
+    assert_all_come(&stores, &mut raw, &names).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_come_where_redis_lets_us_not_move_them_at_once() {
+    let (server, _, mut raw) = open().await;
+    for refused in ["-sort", "-memory|usage"] {
+        let stores = as_user(&server, &mut raw, refused).await;
+        let names = names(100);
+        push_all(&stores, &names).await;
+
+        assert_all_come(&stores, &mut raw, &names).await;
+        let _: () = ::redis::cmd("FLUSHALL").query(&mut raw).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_could_not_be_fetched_go_back() {
+    let (server, all, mut raw) = open().await;
+    let names = names(100);
+    push_all(&all, &names).await;
+    let stores = as_user(&server, &mut raw, "-lrange").await;
+
+    assert!(stores.queue.claim(&celery(), 100, Duration::ZERO).await.is_err());
+
+    while raw.llen::<_, usize>("celery").unwrap() < names.len() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kept(&mut raw), Vec::<String>::new());
+    assert_all_come(&all, &mut raw, &names).await;
+}
+
+// A process for which Redis refuses one command.
+async fn as_user(server: &RedisServer, raw: &mut Connection, rule: &str) -> Stores {
+    let rules = ["reset", "on", "nopass", "~*", "&*", "+@all", rule];
+    let _: () = ::redis::cmd("ACL").arg("SETUSER").arg("ann").arg(&rules).query(raw).unwrap();
+    reach(&format!("redis://ann:any@127.0.0.1:{}", server.port())).await
 }

@@ -62,15 +62,68 @@ async fn the_history_forgets_what_ended_long_ago_and_nothing_else() {
     for delivery in claim(&stores, 2).await {
         settle(&stores, &delivery, five()).await;
     }
-    let days_ago = |days: u64| (Utc::now() - Duration::from_secs(days * 86_400)).timestamp_millis();
-    let _: u64 = raw.zadd("umbel:ended", "old", days_ago(31)).unwrap();
-    let _: u64 = raw.zadd("umbel:ended", "new", days_ago(29)).unwrap();
+    let _: () = raw.del("umbel:ends").unwrap();
+    for (name, days) in [("old", 31), ("new", 29)] {
+        let ended = (Utc::now() - Duration::from_secs(days * 86_400)).timestamp_millis();
+        let _: () = raw.rpush("umbel:ends", format!("{ended} {name}")).unwrap();
+        let _: () = raw.hset(format!("umbel:run:{name}"), "ended", ended).unwrap();
+    }
 
     stores.queue.keep_alive().await.unwrap();
 
     assert!(stores.results.load(&id("old")).await.unwrap().is_none());
     assert_eq!(state(&stores, "new").await, State::Success);
     assert_eq!(state(&stores, "waiting").await, State::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_sent_twice_ages_by_its_last_end() {
+    let (server, _, mut raw) = open().await;
+    let settings = Settings { history: 2, ..Settings::default() };
+    let stores = umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap();
+    let envelope = |name: &str| String::from_utf8(message(name).to_wire()).unwrap();
+    let twice = envelope("twice");
+    let run = async |envelope: &str| {
+        lpush(&mut super::raw(&server), "celery", envelope);
+        let delivery = claim_one(&stores).await;
+        assert_eq!(settle(&stores, &delivery, five()).await, Settled::Stored);
+    };
+    run(&twice).await;
+    run(&envelope("once")).await;
+    // So that its first end is the earlier one by the clock of Redis, too.
+    let first: String = raw.lindex("umbel:ends", 0).unwrap();
+    let _: () = raw.lset("umbel:ends", 0, format!("1{}", &first[first.find(' ').unwrap()..])).unwrap();
+    run(&twice).await;
+
+    assert!(stores.results.load(&id("once")).await.unwrap().is_some());
+    assert_eq!(state(&stores, "twice").await, State::Success);
+
+    // A second message of it, which runs now.
+    lpush(&mut raw, "celery", &twice);
+    let again = claim_one(&stores).await;
+    assert!(stores.results.load(&id("twice")).await.unwrap().is_some(), "asked for, it is written down that it runs");
+    for name in ["x", "y", "z"] {
+        run(&envelope(name)).await;
+    }
+    assert_eq!(raw.hget::<_, _, String>("umbel:run:twice", "state").unwrap(), "STARTED");
+    assert_eq!(settle(&stores, &again, five()).await, Settled::Stored);
+    assert_eq!(state(&stores, "twice").await, State::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_that_somebody_deleted_are_written_anew() {
+    let (_server, stores, mut raw) = open().await;
+    push(&stores, messages(&["m1", "m2"])).await;
+    assert_eq!(settle(&stores, &claim_one(&stores).await, five()).await, Settled::Stored);
+    let _: () = raw.rpush("umbel:ends", "rubbish").unwrap();
+    let _: () = raw.hdel("umbel:run:m1", "ended").unwrap();
+
+    stores.queue.keep_alive().await.unwrap();
+
+    let ended: String = raw.hget("umbel:run:m1", "ended").unwrap();
+    let ends: Vec<String> = raw.lrange("umbel:ends", 0, -1).unwrap();
+    assert!(ends.contains(&format!("{ended} m1")), "{ends:?}");
+    assert_eq!((state(&stores, "m1").await, state(&stores, "m2").await), (State::Success, State::Queued));
 }
 
 #[tokio::test(flavor = "multi_thread")]
