@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tracing::{error, warn};
 
@@ -132,7 +133,7 @@ impl Redis {
             let left = if odd.is_empty() { left } else { left.min(LOOK_AGAIN) };
             self.tell_odd(odd);
             let anything = !taken.is_empty();
-            let (candidates, refused) = read(&queues, first, taken);
+            let (candidates, refused) = read(&queues, first, taken).await;
             self.lay_aside(refused).await;
             let plain = candidates.iter().all(|candidate| candidate.is_plain(now));
             let deliveries = if plain && (any_known == 0 || !self.any_known(&candidates).await?) {
@@ -238,10 +239,14 @@ impl Redis {
     }
 }
 
-fn read(queues: &[QueueName], first: u64, batches: Vec<Batch>) -> (Vec<Candidate>, Vec<Refused>) {
+async fn read(queues: &[QueueName], first: u64, batches: Vec<Batch>) -> (Vec<Candidate>, Vec<Refused>) {
     let (mut candidates, mut refused) = (Vec::new(), Vec::new());
     for (batch, (queue, _, envelopes)) in (first..).zip(batches) {
         let queue = &queues[queue];
+        if !candidates.is_empty() {
+            // All of them take some milliseconds, in which others have to settle what has ended.
+            yield_now().await;
+        }
         for (token, envelope) in tokens(batch).zip(envelopes) {
             match Message::from_wire(queue.clone(), &envelope) {
                 Ok(message) => candidates.push(Candidate { token, message }),

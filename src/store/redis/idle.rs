@@ -2,42 +2,44 @@
 //!
 //! A message is never popped into the hands of a client that may have given up: it lies in an inbox, from where the
 //! claim script takes it, or others do once this process is dead. Nor does it come over the connection that waits, which
-//! only hears that there is one: how large it is nobody knows yet. One message wakes one process, and `CLIENT UNBLOCK`
-//! ends the waits that are left, so that no list goes on feeding a process that is busy. That happens beside the next
-//! claim, which whoever sent the message waits for; what the other waits bring in this moment goes back to its list. So
+//! only hears that there is one: how large it is nobody knows yet. One message wakes one process. The waits that are left
+//! linger for some milliseconds, because most often this process waits again before these are over; then `CLIENT UNBLOCK`
+//! ends them, so that no list goes on feeding a process that is busy, and what they have brought goes back to its list. So
 //! does, with the next sweep, what a wait has brought whose connection was lost without a word.
 //!
 //! Each list costs a connection that does nothing else, four for a queue, so only so many are waited for
 //! ([`MOST_LISTS`]), and it is looked at the rest.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+mod sleeper;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use redis::{RedisResult, Value};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use redis::RedisResult;
+use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::store::Result;
 
 use super::connection::Connection;
 use super::fault::PATIENCE;
-use super::transport::Road;
+use sleeper::{Sleeper, Woken};
 
 /// How many lists are waited for at once, which is 32 queues. What comes to the lists beyond these is found within
 /// [`LOOK_AGAIN`] instead of at once; whose turn it is to be among the first changes with each claim.
 const MOST_LISTS: usize = 128;
 /// How often it is looked whether there is anything in the lists that are left out.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long waits linger after a message came, for who waits again.
+const LINGER: Duration = Duration::from_millis(5);
 /// How long an ended wait may take to say so before it is told once more.
 const ECHO: Duration = Duration::from_millis(30);
-/// How much longer than Redis we wait for the end of a wait.
-const MARGIN: Duration = Duration::from_secs(1);
 
 /// Connections for waiting; they are made when first needed and kept for the next time.
 pub struct Idle {
@@ -47,21 +49,48 @@ pub struct Idle {
     spare: Mutex<Vec<Sleeper>>,
     /// Every inbox that was waited in, as the scripts name them. Bounded by the queues that this process serves.
     inboxes: Mutex<BTreeSet<String>>,
+    /// Waits that nobody waits for just now.
+    lingering: Mutex<Option<Waits>>,
+    turns: AtomicU64,
     /// Redis did not answer when it was last asked in another way.
     missed: AtomicBool,
     again: Notify,
+    /// How often all waits began anew.
+    anew: AtomicU64,
     /// Held while waits are ended.
     ending: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A connection that only ever waits, and its number in Redis.
-struct Sleeper {
-    road: Road,
-    number: i64,
-    /// The shared connection of when it was made: with another one it may lead to another server.
-    line: u64,
-    /// It has waited before, so it may have broken since without anyone noticing.
-    used: bool,
+/// What waits, each for one list.
+struct Waits {
+    /// The count of `anew` when the first of them began.
+    since: u64,
+    /// Of each time that they linger there is one.
+    turn: u64,
+    /// The numbers of their connections, by their lists.
+    numbers: HashMap<String, i64>,
+    /// They are ended on purpose.
+    told: Arc<AtomicBool>,
+    ends: FuturesUnordered<BoxFuture<'static, (String, RedisResult<(Option<Sleeper>, Woken)>)>>,
+}
+
+impl Waits {
+    fn add(&mut self, sleeper: Sleeper, list: String, inbox: String) {
+        self.numbers.insert(list.clone(), sleeper.number);
+        let wait = sleeper.wait(list.clone(), inbox, self.told.clone());
+        self.ends.push(wait.map(|ended| (list, ended)).boxed());
+    }
+
+    /// The next that ends; without any there is nothing that could.
+    async fn next(&mut self) -> RedisResult<(Option<Sleeper>, Woken)> {
+        match self.ends.next().await {
+            Some((list, ended)) => {
+                self.numbers.remove(&list);
+                ended
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Idle {
@@ -71,8 +100,11 @@ impl Idle {
             process,
             spare: Mutex::default(),
             inboxes: Mutex::default(),
+            lingering: Mutex::default(),
+            turns: AtomicU64::new(0),
             missed: AtomicBool::new(false),
             again: Notify::new(),
+            anew: AtomicU64::new(0),
             ending: Arc::default(),
         }
     }
@@ -85,43 +117,65 @@ impl Idle {
         patience: Duration,
         wake: impl Future<Output = ()>,
     ) -> Result<()> {
-        // Else there would be twice as many connections.
-        drop(self.ending.lock().await);
         let (lists, left_out) = lists.split_at(lists.len().min(MOST_LISTS));
         self.remember(lists);
-        let mut sleepers = Vec::with_capacity(lists.len());
-        for _ in lists {
-            sleepers.push(self.sleeper().await?);
+        let mut waits = self.waits(lists).await?;
+        let came = tokio::select! {
+            ended = waits.next() => self.keep(ended)? == Woken::Brought,
+            found = self.look_at(left_out) => found.map(|()| false)?,
+            () = sleep(patience) => false,
+            () = self.again.notified() => false,
+            () = wake => false,
+        };
+        if came {
+            self.linger(waits)
+        } else {
+            self.end(waits, self.ending.clone().lock_owned().await)
         }
-        let numbers: Vec<i64> = sleepers.iter().map(|sleeper| sleeper.number).collect();
-        let told = Arc::new(AtomicBool::new(false));
-        let wait = |(sleeper, list): (Sleeper, &String)| {
-            let inbox = self.connection.keys().inbox(&self.process, list);
-            sleeper.wait(list.clone(), inbox, patience, told.clone())
-        };
-        let mut waits: Waits = sleepers.into_iter().zip(lists).map(|it| wait(it).boxed()).collect();
+        Ok(())
+    }
 
-        let first = tokio::select! {
-            // Without lists there is nothing that could come.
-            Some(first) = waits.next() => Some(self.keep(first)?),
-            found = self.look_at(left_out) => found.map(|()| None)?,
-            () = sleep(patience + MARGIN) => None,
-            () = self.again.notified() => None,
-            () = wake => None,
+    // One for each list; those that linger go on, where they wait for none but these.
+    async fn waits(self: &Arc<Self>, lists: &[String]) -> Result<Waits> {
+        let since = self.anew.load(Ordering::Relaxed);
+        let lingering = self.lingering().take();
+        let mut waits = match lingering {
+            Some(waits) if waits.since == since && waits.numbers.keys().all(|list| lists.contains(list)) => waits,
+            others => {
+                let ending = self.ending.clone().lock_owned().await;
+                if let Some(others) = others {
+                    self.end(others, ending);
+                    // Else there would be twice as many connections.
+                    drop(self.ending.lock().await);
+                }
+                Waits { since, turn: 0, numbers: HashMap::new(), told: Arc::default(), ends: FuturesUnordered::new() }
+            }
         };
+        for list in lists {
+            if !waits.numbers.contains_key(list) {
+                let inbox = self.connection.keys().inbox(&self.process, list);
+                waits.add(self.sleeper().await?, list.clone(), inbox);
+            }
+        }
+        Ok(waits)
+    }
 
-        let ending = self.ending.clone().lock_owned().await;
-        let (idle, lists) = (self.clone(), lists.to_vec());
-        told.store(true, Ordering::Relaxed);
+    fn linger(self: &Arc<Self>, mut waits: Waits) {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        waits.turn = turn;
+        let others = self.lingering().replace(waits);
+        let idle = self.clone();
         tokio::spawn(async move {
-            let _ending = ending;
-            if let Err(cause) = idle.end(waits, &numbers, first == Some(Woken::Over), &lists).await
-                && !cause.is_told()
-            {
-                warn!("cannot end waiting for messages, what comes meanwhile is taken with the next: {cause}");
+            if let Some(others) = others {
+                idle.end(others, idle.ending.clone().lock_owned().await);
+            }
+            sleep(LINGER).await;
+            let ending = idle.ending.clone().lock_owned().await;
+            let waits = idle.lingering().take_if(|waits| waits.turn == turn);
+            if let Some(waits) = waits {
+                idle.end(waits, ending);
             }
         });
-        Ok(())
     }
 
     // Ready once there is something in one of them.
@@ -138,28 +192,44 @@ impl Idle {
         }
     }
 
-    // Ends what still waits, and gives back what that has brought. Those whose time is `over` end together, without
-    // being told.
-    async fn end(&self, mut waits: Waits, numbers: &[i64], mut over: bool, lists: &[String]) -> Result<()> {
+    fn end(self: &Arc<Self>, waits: Waits, ending: OwnedMutexGuard<()>) {
+        let idle = self.clone();
+        waits.told.store(true, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let _ending = ending;
+            if let Err(cause) = idle.end_all(waits).await
+                && !cause.is_told()
+            {
+                warn!("cannot end waiting for messages, what comes meanwhile is taken with the next: {cause}");
+            }
+        });
+    }
+
+    // Ends what still waits, and gives back what that has brought.
+    async fn end_all(&self, mut waits: Waits) -> Result<()> {
+        let (lists, numbers): (Vec<String>, Vec<i64>) = waits.numbers.clone().into_iter().unzip();
         let mut brought = false;
         // An `UNBLOCK` may arrive before the wait that it is to end; then the wait is told again.
         for _ in 0..PATIENCE.as_millis() / ECHO.as_millis() {
-            if waits.is_empty() {
+            if waits.ends.is_empty() {
                 break;
             }
-            if !std::mem::take(&mut over) {
-                self.unblock(numbers).await?;
-            }
-            while let Ok(Some(ended)) = timeout(ECHO, waits.next()).await {
+            self.unblock(&numbers).await?;
+            while !waits.ends.is_empty() {
+                let Ok(ended) = timeout(ECHO, waits.next()).await else { break };
                 brought |= self.keep(ended)? != Woken::Over;
             }
         }
-        if brought || !waits.is_empty() {
+        if brought || !waits.ends.is_empty() {
             let mut call = self.connection.scripts().hand_back.prepare_invoke();
             call.arg(&self.process).arg(lists);
             self.connection.run::<()>(&call).await?;
         }
         Ok(())
+    }
+
+    fn lingering(&self) -> MutexGuard<'_, Option<Waits>> {
+        self.lingering.lock().expect("no one panics while holding the waits")
     }
 
     /// The inboxes in which something may come, so that they are known to be somebody's.
@@ -177,6 +247,7 @@ impl Idle {
 
     /// All waits begin anew: one of them is of no use any more.
     pub fn begin_anew(&self) {
+        self.anew.fetch_add(1, Ordering::Relaxed);
         self.again.notify_waiters();
     }
 
@@ -216,67 +287,5 @@ impl Idle {
             all.cmd("CLIENT").arg("UNBLOCK").arg(*number);
         }
         self.connection.ask_all(&all).await
-    }
-}
-
-/// The waits that have not ended yet.
-type Waits = FuturesUnordered<BoxFuture<'static, RedisResult<(Option<Sleeper>, Woken)>>>;
-
-/// Why a wait has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woken {
-    Brought,
-    /// Its time is over, or somebody ended it.
-    Over,
-    /// Its connection is lost.
-    Lost,
-}
-
-impl Sleeper {
-    // `None` when the connection is of no use any more; it is dropped then, and with it the wait. A new connection
-    // that fails is an error: whoever tried again and again would never rest.
-    async fn wait(
-        mut self,
-        list: String,
-        inbox: String,
-        patience: Duration,
-        told: Arc<AtomicBool>,
-    ) -> RedisResult<(Option<Self>, Woken)> {
-        let began = Instant::now();
-        let mut commands = redis::pipe();
-        let seconds = patience.as_secs_f64().max(0.01);
-        commands.cmd("CLIENT").arg("REPLY").arg("SKIP");
-        commands.cmd("BLMOVE").arg(&list).arg(&inbox).arg("RIGHT").arg("LEFT").arg(seconds);
-        commands.cmd("LLEN").arg(&inbox);
-        // Of the three answers there is one.
-        let answered = timeout(patience + MARGIN, self.road.connection.send_packed_commands(&commands, 0, 1)).await;
-        let answered = answered.map(|answered| answered.and_then(|mut answers| answers.remove(0).extract_error()));
-        match answered {
-            Ok(Ok(Value::Int(0))) if began.elapsed() < patience / 2 && !told.load(Ordering::Relaxed) => {
-                self.ask_why(list, inbox).await
-            }
-            Ok(Ok(Value::Int(count))) => {
-                let woken = if count > 0 { Woken::Brought } else { Woken::Over };
-                Ok((Some(Self { used: true, ..self }), woken))
-            }
-            // It is the message: this server does not leave the answer out, and the next one is not ours.
-            Ok(Ok(_)) => Ok((None, Woken::Brought)),
-            Ok(Err(error)) if self.used && error.is_io_error() => Ok((None, Woken::Lost)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Ok((None, Woken::Lost)),
-        }
-    }
-
-    // What nobody has ended was refused, and the answer that said why was left out.
-    async fn ask_why(mut self, list: String, inbox: String) -> RedisResult<(Option<Self>, Woken)> {
-        let mut command = redis::cmd("LMOVE");
-        command.arg(list).arg(inbox).arg("RIGHT").arg("LEFT");
-        match timeout(MARGIN, command.query_async::<Option<Vec<u8>>>(&mut self.road.connection)).await {
-            Ok(moved) => {
-                let woken = if moved?.is_some() { Woken::Brought } else { Woken::Over };
-                Ok((Some(Self { used: true, ..self }), woken))
-            }
-            Err(_) => Ok((None, Woken::Lost)),
-        }
     }
 }

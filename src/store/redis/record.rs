@@ -17,8 +17,9 @@ use super::results::{self, Meta, Subject};
 #[derive(Serialize, Deserialize)]
 pub struct Brief {
     task: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     priority: u8,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     retries: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     eta: Option<Timestamp>,
@@ -28,12 +29,18 @@ pub struct Brief {
     kwargs: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent_id: Option<TaskId>,
+    /// `None` where it is the task itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     root_id: Option<TaskId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     ignore_result: bool,
+}
+
+// What most messages have is not written, because it would be for each of them.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Brief {
@@ -48,7 +55,7 @@ impl Brief {
             args,
             kwargs,
             parent_id: message.parent_id.clone(),
-            root_id: message.root_id.clone(),
+            root_id: message.root_id.clone().filter(|root| *root != message.id),
             group_id: message.group_id.clone(),
             ignore_result: message.ignore_result == Some(true),
         }
@@ -204,7 +211,7 @@ impl Record {
             kwargs: self.brief.kwargs,
             // On Celery's wire a retry is its own parent.
             parent_id: self.brief.parent_id.filter(|parent| parent != id),
-            root_id: self.brief.root_id,
+            root_id: self.brief.root_id.or_else(|| Some(id.clone())),
         })
     }
 

@@ -29,14 +29,15 @@ local function new_followers(first, last)
   return new
 end
 
--- The first change of a record, which tells where something else lies.
+-- The first change of a record, which tells where something else lies. How many of the fields are new.
 local function write(run, ...)
-  if try('HSET', run, ...) == nil then must_be('hash', run) end
+  return try('HSET', run, ...) or must_be('hash', run)
 end
 
 -- Whatever may be refused comes before the first change.
-local function settle(at, queue, run, is_new)
+local function settle(at, queue)
   local id, state, attempt, meta, brief, more = unpack(ARGV, at + 1, at + 6)
+  local run = run_of(id)
   local log, step, due, retries, envelope = '', '', '', '', ''
   local followers
   if more ~= '0' then
@@ -50,13 +51,11 @@ local function settle(at, queue, run, is_new)
     redis.call('ZREM', REVOKED, id)
     return
   end
-  if is_new == nil then is_new = try('HEXISTS', run, 'brief') ~= 1 end
-  if is_new and brief ~= '' then -- it came from outside
-    write(run, 'state', state, 'attempt', attempt, 'ended', now_text, 'brief', brief, 'queue', queue)
-    known[#known + 1] = now_us_text
-    known[#known + 1] = id
-  else
+  if brief == '' then
     write(run, 'state', state, 'attempt', attempt, 'ended', now_text)
+  elseif write(run, 'state', state, 'attempt', attempt, 'ended', now_text, 'brief', brief, 'queue', queue) == 5 then
+    known[#known + 1] = now_us_text -- it came from outside, for not one of these was there
+    known[#known + 1] = id
   end
   -- Apart from the rest, because a search reads the rest of many runs.
   if log ~= '' then redis.call('HSET', run, 'log', log) end
@@ -77,20 +76,17 @@ end
 
 local answers, traced = {}, {}
 local function settle_batch(at, batch, queue, count)
-  local starts, numbers, runs = {}, {}, {}
+  local starts, numbers = {}, {}
   for n = 1, count do
-    starts[n], numbers[n], runs[n] = at, ARGV[at], run_of(ARGV[at + 1])
+    starts[n], numbers[n] = at, ARGV[at]
     at = at + 7 + ARGV[at + 6]
   end
   local held = redis.call('SMISMEMBER', open_of(batch), unpack(numbers))
-  -- One look at all, because mostly all are known or none is.
-  local written, are_new = redis.call('EXISTS', unpack(runs)), nil
-  if written == 0 then are_new = true elseif written == count then are_new = false end
   local settled, closed = {}, {}
   for n, number in ipairs(numbers) do
     local answer = '0'
     if held[n] == 1 and not settled[number] then
-      local good, why = pcall(settle, starts[n], queue, runs[n], are_new)
+      local good, why = pcall(settle, starts[n], queue)
       if good then
         settled[number] = true
         answer, closed[#closed + 1] = '1', number
