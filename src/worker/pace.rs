@@ -7,7 +7,7 @@ use std::time::Duration;
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// The most deliveries under way in one process, however short they are.
-const MOST: usize = 1_000;
+const MOST: usize = 2_000;
 
 /// Knows the mean duration of late tasks.
 pub struct Pace {

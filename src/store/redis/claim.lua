@@ -1,6 +1,6 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
 -- KEYS: where it is noted what this claim is granted; `take_back.lua` reads that.
--- ARGV: process, most, lease (ms), '1' when the caller will wait in its inboxes if there is nothing; queues.
+-- ARGV: process, most, lease (ms), '1' when the caller is to be known as waiting in its inboxes if there is nothing; queues.
 -- Returns the wait until the next due time (ms, -1 for none), the number of the first batch, of each batch the number of
 -- its queue, how many messages it has, and their envelopes, the oldest first, or none where the caller is to get them
 -- itself; the numbers of the queues of which nothing is claimed, the time (ms), 1 when something is known of some ids,
@@ -8,29 +8,11 @@
 
 local process, most, lease, waits = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 
-must_be('string', BATCH)
-must_be('zset', LEASE)
-must_be('hash', CLAIMS)
-must_be('set', QUEUES)
-
-local closed, numbers = {}, {}
-local function close(q)
-  closed[q] = true
-  numbers[#numbers + 1] = q - 5
-end
-if redis.call('EXISTS', PAUSED) == 1 then
-  for n, is_paused in ipairs(redis.call('SMISMEMBER', PAUSED, unpack(ARGV, 5))) do
-    if is_paused == 1 then close(n + 4) end
-  end
-end
-
-local lists, members, inboxes = {}, {}, {}
-for q = 5, #ARGV do
-  for _, step in ipairs(STEPS) do
-    local list = list_of(ARGV[q], step)
-    local member = process .. ':' .. list
-    lists[#lists + 1], members[#members + 1], inboxes[#inboxes + 1] = list, member, inbox_of(member)
-  end
+local function next_due() return tonumber(redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]) end
+local due = next_due()
+if due and due <= now then
+  promote(1000)
+  due = next_due()
 end
 
 -- One look at many keys, because of most of them there is nothing.
@@ -40,10 +22,39 @@ local function any_exists(keys)
   end
   return false
 end
+local any_rare = any_exists({ PAUSED, REVOKED, REDELIVERED })
 
-promote(1000)
-if any_exists(inboxes) then
-  for n, member in ipairs(members) do empty_inbox(member, lists[n]) end
+local closed, numbers = {}, {}
+local function close(q)
+  closed[q] = true
+  numbers[#numbers + 1] = q - 5
+end
+if any_rare and any_exists({ PAUSED }) then
+  for n, is_paused in ipairs(redis.call('SMISMEMBER', PAUSED, unpack(ARGV, 5))) do
+    if is_paused == 1 then close(n + 4) end
+  end
+end
+
+local lists, members, inboxes, places = {}, {}, {}, {}
+for q = 5, #ARGV do
+  for _, step in ipairs(STEPS) do
+    local list = list_of(ARGV[q], step)
+    local member = process .. ':' .. list
+    local inbox = inbox_of(member)
+    lists[#lists + 1], members[#members + 1], inboxes[#inboxes + 1] = list, member, inbox
+    places[#places + 1], places[#places + 2] = list, inbox
+  end
+end
+
+local anything = any_exists(places)
+if anything then
+  must_be('string', BATCH)
+  must_be('zset', LEASE)
+  must_be('hash', CLAIMS)
+  must_be('set', QUEUES)
+  if any_exists(inboxes) then
+    for n, member in ipairs(members) do empty_inbox(member, lists[n]) end
+  end
 end
 
 -- What is larger than any message is not handed over: its ends are, and its size. `dead.rs` reads that.
@@ -59,7 +70,7 @@ local ENOUGH = 1048576
 -- The batches: of each the queue, the step, how many messages, and their envelopes where they are at hand.
 local batches, count, bytes = {}, 0, 0
 -- Not below the clock: a Redis that lost what it had would else give out again what old receipts have.
-local first = math.max((tonumber(redis.call('GET', BATCH)) or 0) + 1, now_us)
+local first = anything and math.max((tonumber(redis.call('GET', BATCH)) or 0) + 1, now_us) or 0
 local function next_batch() return ('%.0f'):format(first + #batches) end
 local function add_batch(q, step, size, envelopes)
   batches[#batches + 1] = { q, step, size, envelopes }
@@ -116,7 +127,7 @@ local function take(q, step)
     length = length - (count - before)
   end
 end
-for _, step in ipairs(any_exists(lists) and STEPS or {}) do
+for _, step in ipairs(anything and STEPS or {}) do
   for q = 5, #ARGV do
     if not closed[q] then take(q, step) end
   end
@@ -144,6 +155,5 @@ elseif waits then
   in_parts('ZADD', INBOXES, lives)
 end
 
-local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2]
-local any_known = redis.call('EXISTS', REVOKED, REDELIVERED) > 0
-return { next_due and math.max(0, next_due - now) or -1, first, answer, numbers, now, any_known and 1 or 0, odd }
+local any_known = any_rare and any_exists({ REVOKED, REDELIVERED })
+return { due and math.max(0, due - now) or -1, first, answer, numbers, now, any_known and 1 or 0, odd }

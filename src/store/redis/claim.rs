@@ -128,7 +128,7 @@ impl Redis {
             let left = end.saturating_duration_since(Instant::now());
             let queues = self.in_turn(queues);
             let (next_due, first, taken, closed, now, any_known, odd) =
-                self.take(&queues, most, !left.is_zero()).await?;
+                self.take(&queues, most, !left.is_zero() && !self.are_waited_for(&queues)).await?;
             // Nothing tells when it is mended.
             let left = if odd.is_empty() { left } else { left.min(LOOK_AGAIN) };
             self.tell_odd(odd);
@@ -158,6 +158,10 @@ impl Redis {
             let lists: Vec<String> = open.flat_map(|(_, queue)| self.connection.keys().lists(queue)).collect();
             self.idle.wait(&lists, left.min(until_due), wake).await?;
         }
+    }
+
+    fn are_waited_for(&self, queues: &[QueueName]) -> bool {
+        self.idle.knows(queues.iter().flat_map(|queue| self.connection.keys().lists(queue)))
     }
 
     // Once for each key, until it is mended.

@@ -251,6 +251,12 @@ impl Idle {
         self.again.notify_waiters();
     }
 
+    /// All of these were waited for before, so that their inboxes are kept with our leases.
+    pub fn knows(&self, lists: impl IntoIterator<Item = String>) -> bool {
+        let inboxes = self.inboxes.lock().expect("no one panics while holding the inboxes");
+        lists.into_iter().all(|list| inboxes.contains(&format!("{}:{list}", self.process)))
+    }
+
     fn remember(&self, lists: &[String]) {
         let mut inboxes = self.inboxes.lock().expect("no one panics while holding the inboxes");
         inboxes.extend(lists.iter().map(|list| format!("{}:{list}", self.process)));

@@ -46,10 +46,10 @@ local function changed_of(id) return PREFIX .. 'umbel:changed:' .. id end       
 local function worker_of(name) return PREFIX .. 'umbel:worker:' .. name end     -- string: what a worker says of itself
 
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_us = clock[1] * 1000000 + clock[2]
 -- Writing a number anew for each command costs as much as the command.
-local now_text, now_us_text = ('%.0f'):format(now), ('%.0f'):format(now_us)
+local now_us_text = clock[1] .. ('%06d'):format(clock[2])
+local now_text = now_us_text:sub(1, -4)
+local now, now_us = tonumber(now_text), tonumber(now_us_text)
 
 -- Redis takes nothing back of what a script did before it failed, so whatever may hold another kind of thing than ours
 -- (somebody else wrote there) is looked at before the first change. Raises, in words for who can mend it.
@@ -68,6 +68,13 @@ local function try(...)
   if type(answer) ~= 'table' or not answer.err then return answer end
   if answer.err:find('WRONGTYPE', 1, true) then return nil end
   return redis.call(...)
+end
+
+-- A command with many arguments: Lua hands over some thousands at once at the most.
+local function in_parts(command, key, arguments)
+  for from = 1, #arguments, 1000 do
+    redis.call(command, key, unpack(arguments, from, math.min(from + 999, #arguments)))
+  end
 end
 
 -- The words of a failure of that kind; any other one (no memory, a replica) is raised again.

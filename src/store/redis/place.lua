@@ -3,13 +3,6 @@
 -- What nobody settles (a worker of another kind has it, or it waits for long) is forgotten after this, in seconds.
 local UNSETTLED = 30 * 86400
 
--- A command with many arguments: Lua hands over some thousands at once at the most.
-local function in_parts(command, key, arguments)
-  for from = 1, #arguments, 1000 do
-    redis.call(command, key, unpack(arguments, from, math.min(from + 999, #arguments)))
-  end
-end
-
 -- The place of a delayed message among those of its queue: its id, and where another message of this id waits already
 -- (a client of Celery may send two) that with a number behind it.
 local function put_aside(delayed, id, kept)

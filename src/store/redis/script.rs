@@ -5,7 +5,7 @@ use redis::Script;
 use super::keys::Keys;
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
+    ($($name:ident: $($part:ident)*;)*) => {
         /// The scripts of one installation, whose names stand behind its prefix.
         pub struct Scripts {
             $(pub $name: Script,)*
@@ -13,52 +13,58 @@ macro_rules! scripts {
 
         impl Scripts {
             pub fn new(keys: &Keys) -> Self {
-                let prefixes = format!(
-                    "local PREFIX, RESULT_PREFIX = {}, {}\n",
-                    quoted(keys.prefix()),
-                    quoted(keys.result_prefix())
-                );
-                let shared = [
-                    &prefixes,
-                    include_str!("keys.lua"),
-                    include_str!("notices.lua"),
-                    include_str!("place.lua"),
-                    include_str!("history.lua"),
-                ]
-                .concat();
-                Self { $($name: Script::new(&format!("{shared}{}", include_str!($file))),)* }
+                Self {
+                    $($name: Script::new(&behind(keys, &[
+                        include_str!("keys.lua"),
+                        $(include_str!(concat!(stringify!($part), ".lua")),)*
+                        include_str!(concat!(stringify!($name), ".lua")),
+                    ])),)*
+                }
             }
         }
     };
 }
 
+// Each with what it needs of the shared parts: all of a script is run from its beginning with each call.
 scripts! {
-    push = "push.lua";
-    claim = "claim.lua";
-    admit = "admit.lua";
-    dead = "dead.lua";
-    settle = "settle.lua";
-    acknowledge = "acknowledge.lua";
-    mark = "mark.lua";
-    put_back = "put_back.lua";
-    take_back = "take_back.lua";
-    hand_back = "hand_back.lua";
-    sweep = "sweep.lua";
-    revoke = "revoke.lua";
-    purge = "purge.lua";
-    queues = "queues.lua";
-    depth = "depth.lua";
-    forget = "forget.lua";
-    ended_elsewhere = "ended_elsewhere.lua";
-    progress = "progress.lua";
-    show = "show.lua";
-    watch = "watch.lua";
-    keep_sources = "keep_sources.lua";
-    announce = "announce.lua";
-    workers = "workers.lua";
-    watermarks = "watermarks.lua";
-    delete_expected = "delete_expected.lua";
-    reply = "reply.lua";
+    push: notices place;
+    claim: notices place;
+    admit: notices place;
+    dead: notices place history;
+    settle: notices place history;
+    acknowledge:;
+    mark: notices;
+    put_back: notices place;
+    take_back: notices place;
+    hand_back: notices place;
+    sweep: notices place history;
+    revoke: notices place history;
+    purge: notices place history;
+    queues: notices place;
+    depth: notices place;
+    forget: notices history;
+    ended_elsewhere: notices history;
+    progress: notices;
+    show: notices;
+    watch:;
+    keep_sources:;
+    announce:;
+    workers:;
+    watermarks:;
+    delete_expected:;
+    reply:;
+}
+
+/// A script of these parts, whose names stand behind the prefixes.
+fn behind(keys: &Keys, parts: &[&str]) -> String {
+    let mut text = parts.concat();
+    for (name, prefix) in [("RESULT_PREFIX", keys.result_prefix()), ("PREFIX", keys.prefix())] {
+        let prefix = quoted(prefix);
+        // Lua would put each name together with each call.
+        text = text.replace(&format!("{name} .. '"), &prefix[..prefix.len() - 1]);
+        text = text.replace(name, &prefix);
+    }
+    text
 }
 
 /// `text` as a string of Lua, whatever it holds.
@@ -75,5 +81,17 @@ mod tests {
     fn no_prefix_leaves_its_quotes() {
         assert_eq!(quoted("a'\n"), r"'\097\039\010'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn names_stand_behind_their_prefix() {
+        let parts =
+            ["local A = PREFIX .. 'umbel:a' -- PREFIX\n", "return PREFIX .. queue, RESULT_PREFIX .. 'meta-' .. id"];
+
+        assert_eq!(behind(&Keys::new(""), &parts), "local A = 'umbel:a' -- ''\nreturn '' .. queue, 'meta-' .. id");
+        assert_eq!(
+            behind(&Keys::new("s"), &parts),
+            "local A = '\\115umbel:a' -- '\\115'\nreturn '\\115' .. queue, '\\115\\095meta-' .. id"
+        );
     }
 }

@@ -10,9 +10,10 @@ local keep, history = ARGV[1], tonumber(ARGV[2])
 must_let_go()
 must_be('zset', HISTORY)
 must_be('list', ENDS)
-local any_traces = redis.call('EXISTS', ACKNOWLEDGED, BEGUN) > 0
-local any_redelivered = redis.call('EXISTS', REDELIVERED) == 1
-local any_revoked = redis.call('EXISTS', REVOKED) == 1
+local any_rare = redis.call('EXISTS', ACKNOWLEDGED, BEGUN, REDELIVERED, REVOKED) > 0
+local any_traces = any_rare and redis.call('EXISTS', ACKNOWLEDGED, BEGUN) > 0
+local any_redelivered = any_rare and redis.call('EXISTS', REDELIVERED) == 1
+local any_revoked = any_rare and redis.call('EXISTS', REVOKED) == 1
 
 local known = {}
 

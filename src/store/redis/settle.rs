@@ -1,15 +1,16 @@
 //! Settling: everything that waits to be settled goes into one call of the script.
 //!
-//! While the calls are on their way the next settlements gather, so the busier the process the more are in a call, and a
-//! lone settlement does not wait.
+//! While a call is on its way the next settlements gather, so the busier the process the more are in a call, and a lone
+//! settlement does not wait. Once there are enough for it they go in a second call, so that Redis has something to do
+//! while we read what came of the first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use chrono::Utc;
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::{JoinSet, yield_now};
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
 use crate::task::{Message, QueueName, State, Timestamp, to_json};
@@ -27,6 +28,9 @@ const ENOUGH: usize = 1 << 20;
 
 /// How many calls of the script are on their way at once: Redis works on one while the next is made.
 const LANES: usize = 2;
+
+/// So many are worth a call of their own while another is on its way.
+const WORTHWHILE: usize = MOST / 2;
 
 /// One delivery as the script is told of it.
 struct Settling {
@@ -58,8 +62,10 @@ impl Settler {
         let kept = Kept { results: settings.keep, runs: settings.history };
         // A sender that finds it full waits: each of them holds a claimed task, and those are bounded by the slots.
         let (waiting, arrivals) = mpsc::channel(MOST);
-        let arrivals = Arc::new(Mutex::new(arrivals));
-        let lanes = (0..LANES).map(|_| settle_always(connection.clone(), kept, arrivals.clone())).collect();
+        let calls = watch::Sender::new(0);
+        let arrivals = Arc::new(Mutex::new(Arrivals { waiting: arrivals, under_way: calls.subscribe() }));
+        let lane = |_| settle_always(connection.clone(), kept, arrivals.clone(), calls.clone());
+        let lanes = (0..LANES).map(lane).collect();
         Self { waiting, worker: settings.worker.clone(), _lanes: lanes }
     }
 
@@ -79,15 +85,61 @@ impl Settler {
     }
 }
 
-async fn settle_always(connection: Connection, kept: Kept, arrivals: Arc<Mutex<mpsc::Receiver<(Settling, Answer)>>>) {
-    let mut waiting: Vec<(Settling, Answer)> = Vec::with_capacity(MOST);
-    while arrivals.lock().await.recv_many(&mut waiting, MOST).await > 0 {
+/// What the lanes take their calls from, one lane at a time.
+struct Arrivals {
+    waiting: mpsc::Receiver<(Settling, Answer)>,
+    /// How many calls are on their way.
+    under_way: watch::Receiver<usize>,
+}
+
+impl Arrivals {
+    /// What goes into the next call; nothing when there will be none.
+    async fn gather(&mut self) -> Vec<(Settling, Answer)> {
+        let mut gathered = Vec::with_capacity(MOST);
+        if self.waiting.recv_many(&mut gathered, MOST).await == 0 {
+            return gathered;
+        }
+        // The first one wakes us before others that end in the same moment have come.
+        yield_now().await;
+        while gathered.len() < WORTHWHILE {
+            let room = MOST - gathered.len();
+            tokio::select! {
+                biased;
+                more = self.waiting.recv_many(&mut gathered, room) => {
+                    if more == 0 {
+                        break;
+                    }
+                }
+                _ = self.under_way.wait_for(|calls| *calls == 0) => break,
+            }
+        }
+        gathered
+    }
+}
+
+async fn settle_always(
+    connection: Connection,
+    kept: Kept,
+    arrivals: Arc<Mutex<Arrivals>>,
+    calls: watch::Sender<usize>,
+) {
+    loop {
+        let mut waiting = {
+            let mut arrivals = arrivals.lock().await;
+            let gathered = arrivals.gather().await;
+            calls.send_modify(|calls| *calls += 1);
+            gathered
+        };
+        if waiting.is_empty() {
+            return;
+        }
         waiting.sort_by_key(|(settling, _)| settling.batch);
         while !waiting.is_empty() {
             let part = fitting(waiting.iter().map(|(settling, _)| settling.size()));
             let (settlings, answers): (Vec<Settling>, Vec<Answer>) = waiting.drain(..part).unzip();
             tell(answers, settle(&connection, kept, settlings).await);
         }
+        calls.send_modify(|calls| *calls -= 1);
     }
 }
 
