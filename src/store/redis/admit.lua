@@ -35,6 +35,7 @@ local function decide(n, token, queue, id, due, expires, brief)
     return drop()
   end
   if expires > 0 and expires <= now then return 'expired' end
+  redis.call('HDEL', run, 'ended') -- its sender sent twice what has ended
   if due > now then
     -- A Celery client pushes a task with an eta as any other; it waits here, not in a worker.
     local envelope, _, step = claimed(token)
@@ -45,7 +46,6 @@ local function decide(n, token, queue, id, due, expires, brief)
     return drop()
   end
   redis.call('HSET', run, 'state', 'STARTED', 'token', token, 'worker', worker, 'started_at', now_text)
-  redis.call('HDEL', run, 'ended') -- its sender sent twice what has ended
   changed(id)
   if any_redelivered and redis.call('HEXISTS', REDELIVERED, id) == 1 then
     return 'again ' .. #deaths_of(id, suspected_for)

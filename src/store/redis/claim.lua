@@ -96,18 +96,22 @@ end
 -- Many go to their batch as they are, because Lua would read each byte of what it is handed; the caller gets them there.
 -- Before Redis 7, which has no such number, this would walk through all that wait.
 local may_move = redis.REDIS_VERSION_NUM ~= nil
-local MANY = 64
+-- How large they are is known only then, too; after some that are small there are more at a time.
+local MANY = 128
+local part = FEW
 local function move_many(q, step, list, room)
   local batch = claimed_of(next_batch())
-  local moved = redis.pcall('SORT', list, 'BY', 'nosort', 'DESC', 'LIMIT', 0, math.min(room, MANY), 'STORE', batch)
+  local moved = redis.pcall('SORT', list, 'BY', 'nosort', 'DESC', 'LIMIT', 0, math.min(room, part), 'STORE', batch)
   local size = redis.pcall('MEMORY', 'USAGE', batch, 'SAMPLES', 0)
-  if type(moved) ~= 'number' or type(size) ~= 'number' then may_move = false end -- an ACL may refuse them
-  if not may_move or size > ENOUGH then
+  local fits = type(moved) == 'number' and type(size) == 'number' and size <= ENOUGH
+  -- An ACL may refuse each of these commands.
+  if not (fits and redis.pcall('LTRIM', list, 0, -1 - moved).ok) then
+    may_move = false
     redis.call('DEL', batch)
     return false
   end
-  redis.call('LTRIM', list, 0, -1 - moved)
   bytes = bytes + size
+  part = math.min(4 * part, MANY, math.max(1, math.floor((ENOUGH - bytes) * moved / size)))
   add_batch(q, step, moved, {})
   return true
 end
@@ -149,6 +153,8 @@ if count > 0 then
     answer[n] = { q - 5, size, envelopes }
   end
 elseif waits then
+  must_be('set', QUEUES)
+  must_be('zset', INBOXES)
   redis.call('SADD', QUEUES, unpack(ARGV, 5))
   local lives = {}
   for n, member in ipairs(members) do lives[2 * n - 1], lives[2 * n] = now + lease, member end

@@ -2,6 +2,8 @@
 -- and count in the history. What one of us has in hand, or has ended, is left as it is.
 -- ARGV: how many ended runs are kept; then of each: id, state, attempt (JSON).
 
+must_be('list', ENDS)
+
 for at = 2, #ARGV, 3 do
   local id, state, attempt = unpack(ARGV, at, at + 2)
   local run = run_of(id)

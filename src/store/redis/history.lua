@@ -1,6 +1,6 @@
 -- The history of what has ended, which is bounded. Who writes down that a task ended says so here as well, and gives its
--- record `ended`, the time; a task that ends again, because it was sent twice, has a second entry, and the first one counts
--- no longer.
+-- record `ended`, the time; a task that ends again, because it was sent twice, has a second entry, and the first one is
+-- nobody's. So is that of a run that somebody deleted; each keeps its place among the ended ones all the same.
 
 local ends = {}
 
@@ -38,14 +38,16 @@ local function drop_oldest(kept, most)
   if excess > 0 then forget_ended(redis.call('LPOP', ENDS, excess)) end
 end
 
+-- When the first one ended, ms; nil where there is none.
+local function first_ended_at()
+  local entry = redis.call('LINDEX', ENDS, 0)
+  return entry and (tonumber(entry:match('^%d+')) or 0)
+end
+
 -- Drops up to `most` of those that ended before this time (ms).
 local function drop_aged(before, most)
   local aged = {}
-  while #aged < most do
-    local entry = redis.call('LINDEX', ENDS, 0)
-    if not entry or (tonumber(entry:match('^%d+')) or 0) >= before then break end
-    aged[#aged + 1] = redis.call('LPOP', ENDS)
-  end
+  while #aged < most and (first_ended_at() or before) < before do aged[#aged + 1] = redis.call('LPOP', ENDS) end
   forget_ended(aged)
 end
 

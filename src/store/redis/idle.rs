@@ -110,7 +110,7 @@ impl Idle {
     }
 
     /// Waits until one of `lists` has brought something into its inbox, `wake` is ready, or `patience` is over. What
-    /// waits besides is ended afterwards.
+    /// waits besides lingers for the next call, or is ended.
     pub async fn wait(
         self: &Arc<Self>,
         lists: &[String],

@@ -3,6 +3,8 @@
 -- runs are kept.
 -- Returns how many; called until it is 0.
 
+must_be('list', ENDS)
+
 local queue, most, attempt, meta = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local keep, history = tonumber(ARGV[5]), tonumber(ARGV[6])
 local removed = 0

@@ -29,7 +29,7 @@ pub struct Brief {
     kwargs: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent_id: Option<TaskId>,
-    /// `None` where it is the task itself.
+    /// `None` where it is the task itself, which has no parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     root_id: Option<TaskId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +47,7 @@ impl Brief {
     pub fn of(message: &Message) -> Self {
         // A body that cannot be read is told by who runs it.
         let (args, kwargs) = message.arguments().ok().unzip();
+        let has_parent = message.parent_id.as_ref().is_some_and(|parent| *parent != message.id);
         Self {
             task: message.task.clone(),
             priority: message.priority.0,
@@ -55,7 +56,7 @@ impl Brief {
             args,
             kwargs,
             parent_id: message.parent_id.clone(),
-            root_id: message.root_id.clone().filter(|root| *root != message.id),
+            root_id: message.root_id.clone().filter(|root| *root != message.id || has_parent),
             group_id: message.group_id.clone(),
             ignore_result: message.ignore_result == Some(true),
         }
@@ -188,6 +189,9 @@ impl Record {
     fn own_run(self, id: &TaskId) -> Option<Run> {
         let state = State::parse(self.text("state")?)?;
         let running = state == State::Started;
+        // On Celery's wire a retry is its own parent.
+        let parent_id = self.brief.parent_id.clone().filter(|parent| parent != id);
+        let own_root = parent_id.is_none().then(|| id.clone());
         let ended: Ended = self.text("attempt").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         Some(Run {
             id: id.clone(),
@@ -209,9 +213,8 @@ impl Record {
             task: self.brief.task,
             args: self.brief.args,
             kwargs: self.brief.kwargs,
-            // On Celery's wire a retry is its own parent.
-            parent_id: self.brief.parent_id.filter(|parent| parent != id),
-            root_id: self.brief.root_id.or_else(|| Some(id.clone())),
+            parent_id,
+            root_id: self.brief.root_id.or(own_root),
         })
     }
 

@@ -4,6 +4,8 @@
 -- Returns 'unknown', 'before', 'running', or the state in which it had ended; 'again' when nothing was done, because the
 -- task is known and the caller has yet to learn of it.
 
+must_be('list', ENDS)
+
 -- How many revocations are remembered. The oldest is forgotten for one more, and its task may start.
 local MOST = 1000000
 -- The same of terminations; then a task whose process was not connected runs to its end.

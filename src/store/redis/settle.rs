@@ -4,6 +4,7 @@
 //! settlement does not wait. Once there are enough for it they go in a second call, so that Redis has something to do
 //! while we read what came of the first.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use anyhow::anyhow;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{JoinSet, yield_now};
+use tokio::time::sleep;
 
 use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, Settlement};
 use crate::task::{Message, QueueName, State, Timestamp, to_json};
@@ -21,7 +23,7 @@ use super::results;
 use super::taking::parts;
 
 /// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
-const MOST: usize = 128;
+const MOST: usize = 256;
 
 /// Nor has one call more bytes than this, but for a single delivery that alone has more: others wait behind it.
 const ENOUGH: usize = 1 << 20;
@@ -31,6 +33,9 @@ const LANES: usize = 2;
 
 /// So many are worth a call of their own while another is on its way.
 const WORTHWHILE: usize = MOST / 2;
+
+/// Nor do any wait longer than this for others: the call that is on its way may be a large one.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// One delivery as the script is told of it.
 struct Settling {
@@ -101,6 +106,7 @@ impl Arrivals {
         }
         // The first one wakes us before others that end in the same moment have come.
         yield_now().await;
+        let mut long_enough = pin!(sleep(MOMENT));
         while gathered.len() < WORTHWHILE {
             let room = MOST - gathered.len();
             tokio::select! {
@@ -111,6 +117,7 @@ impl Arrivals {
                     }
                 }
                 _ = self.under_way.wait_for(|calls| *calls == 0) => break,
+                () = &mut long_enough => break,
             }
         }
         gathered

@@ -115,12 +115,14 @@ drop_oldest(history, MOST)
 -- a time to live of its own. What a worker of another kind may have ended is for the caller to read.
 local PIECE, MOST_ELSEWHERE = 500, 100
 local elsewhere = {}
+local first_end = first_ended_at() or math.huge
 local function look_at(id, known_since)
   local run = run_of(id)
   local state, ended_at = unpack(try('HMGET', run, 'state', 'ended') or {})
   if not state then return redis.call('ZREM', HISTORY, id) end
   if is_final(state) then
-    if not ended_at then -- an older umbel wrote it down, or somebody deleted the list of the ends
+    -- Of those the list tells nothing: somebody deleted it, or an older umbel wrote the record.
+    if not ended_at or tonumber(ended_at) < first_end then
       redis.call('HSET', run, 'ended', now_text)
       ended(id)
     end

@@ -157,7 +157,7 @@ async fn many_large_ones_come_some_at_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_come_where_redis_lets_us_not_move_them_at_once() {
     let (server, _, mut raw) = open().await;
-    for refused in ["-sort", "-memory|usage"] {
+    for refused in ["-sort", "-memory|usage", "-ltrim"] {
         let stores = as_user(&server, &mut raw, refused).await;
         let names = names(100);
         push_all(&stores, &names).await;

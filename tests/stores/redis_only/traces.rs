@@ -1,6 +1,9 @@
 //! What is kept beside the messages, and what is left of it in the end.
 
+use umbel::task::NewMessage;
+
 use super::*;
+use crate::place::draft;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_watches_is_not_called_out() {
@@ -111,12 +114,31 @@ async fn a_task_that_was_sent_twice_ages_by_its_last_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_ended_and_waits_anew_is_not_forgotten() {
+    let (server, _, mut raw) = open().await;
+    let settings = Settings { history: 1, ..Settings::default() };
+    let stores = umbel::store::open(&server.url(), std::path::Path::new("."), settings).await.unwrap();
+    lpush(&mut raw, "celery", String::from_utf8(message("again").to_wire()).unwrap());
+    assert_eq!(settle(&stores, &claim_one(&stores).await, five()).await, Settled::Stored);
+    let later = NewMessage { eta: Some(Utc::now() + Duration::from_secs(3600)), ..draft("again") }.build();
+    lpush(&mut raw, "celery", String::from_utf8(later.to_wire()).unwrap());
+    assert_nothing_comes(&stores).await;
+
+    for name in ["m1", "m2"] {
+        push(&stores, messages(&[name])).await;
+        assert_eq!(settle(&stores, &claim_one(&stores).await, five()).await, Settled::Stored);
+    }
+
+    assert_eq!(raw.hget::<_, _, String>("umbel:run:again", "state").unwrap(), "SCHEDULED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ends_that_somebody_deleted_are_written_anew() {
     let (_server, stores, mut raw) = open().await;
     push(&stores, messages(&["m1", "m2"])).await;
     assert_eq!(settle(&stores, &claim_one(&stores).await, five()).await, Settled::Stored);
+    let _: () = raw.del("umbel:ends").unwrap();
     let _: () = raw.rpush("umbel:ends", "rubbish").unwrap();
-    let _: () = raw.hdel("umbel:run:m1", "ended").unwrap();
 
     stores.queue.keep_alive().await.unwrap();
 
