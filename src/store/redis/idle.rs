@@ -20,7 +20,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use redis::RedisResult;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
@@ -29,7 +28,7 @@ use crate::store::Result;
 
 use super::connection::Connection;
 use super::fault::PATIENCE;
-use sleeper::{Sleeper, Woken};
+use sleeper::{Sleeper, Waited, Woken};
 
 /// How many lists are waited for at once, which is 32 queues. What comes to the lists beyond these is found within
 /// [`LOOK_AGAIN`] instead of at once; whose turn it is to be among the first changes with each claim.
@@ -71,7 +70,7 @@ struct Waits {
     numbers: HashMap<String, i64>,
     /// They are ended on purpose.
     told: Arc<AtomicBool>,
-    ends: FuturesUnordered<BoxFuture<'static, (String, RedisResult<(Option<Sleeper>, Woken)>)>>,
+    ends: FuturesUnordered<BoxFuture<'static, (String, Waited)>>,
 }
 
 impl Waits {
@@ -82,7 +81,7 @@ impl Waits {
     }
 
     /// The next that ends; without any there is nothing that could.
-    async fn next(&mut self) -> RedisResult<(Option<Sleeper>, Woken)> {
+    async fn next(&mut self) -> Waited {
         match self.ends.next().await {
             Some((list, ended)) => {
                 self.numbers.remove(&list);
@@ -281,7 +280,7 @@ impl Idle {
         Ok(Sleeper { road, number, line, used: false })
     }
 
-    fn keep(&self, ended: RedisResult<(Option<Sleeper>, Woken)>) -> Result<Woken> {
+    fn keep(&self, ended: Waited) -> Result<Woken> {
         let (sleeper, woken) = ended.map_err(|error| self.connection.explain(error))?;
         self.spare.lock().expect("no one panics while holding the spare ones").extend(sleeper);
         Ok(woken)

@@ -34,16 +34,14 @@ pub enum Woken {
     Lost,
 }
 
+/// What a wait came to, and its connection where that can wait again.
+pub type Waited = RedisResult<(Option<Sleeper>, Woken)>;
+
 impl Sleeper {
     /// Waits for something in `list`, which goes to `inbox`; `told` says that the wait is ended on purpose. `None` when
     /// the connection is of no use any more; it is dropped then, and with it the wait. A new connection that fails is
     /// an error: whoever tried again and again would never rest.
-    pub async fn wait(
-        mut self,
-        list: String,
-        inbox: String,
-        told: Arc<AtomicBool>,
-    ) -> RedisResult<(Option<Self>, Woken)> {
+    pub async fn wait(mut self, list: String, inbox: String, told: Arc<AtomicBool>) -> Waited {
         let began = Instant::now();
         let mut commands = redis::pipe();
         commands.cmd("CLIENT").arg("REPLY").arg("SKIP");
