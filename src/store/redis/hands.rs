@@ -21,7 +21,7 @@ use crate::task::{QueueName, TaskId};
 
 use super::connection::Connection;
 use super::fault::PATIENCE;
-use super::settle::fitting;
+use super::settler::fitting;
 
 /// How often it is looked what is to be written down; what is as old as that is.
 const MOMENT: Duration = Duration::from_millis(20);

@@ -35,6 +35,7 @@ mod runs;
 mod script;
 mod search;
 mod settle;
+mod settler;
 mod sources;
 mod subscriber;
 mod taking;
@@ -55,7 +56,7 @@ use connection::Connection;
 pub use dialer::check;
 use hands::Hands;
 use idle::Idle;
-use settle::Settler;
+use settler::Settler;
 use subscriber::Subscriber;
 
 /// The store as one process has it.
