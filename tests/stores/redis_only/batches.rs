@@ -157,7 +157,7 @@ async fn many_large_ones_come_some_at_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_come_where_redis_lets_us_not_move_them_at_once() {
     let (server, _, mut raw) = open().await;
-    for refused in ["-sort", "-memory|usage", "-ltrim"] {
+    for refused in ["-sort", "-memory", "-ltrim"] {
         let stores = as_user(&server, &mut raw, refused).await;
         let names = names(100);
         push_all(&stores, &names).await;
@@ -170,6 +170,11 @@ async fn many_come_where_redis_lets_us_not_move_them_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_that_could_not_be_fetched_go_back() {
     let (server, all, mut raw) = open().await;
+    // An older Redis hands over all of them with the claim.
+    let moves = "return redis.REDIS_VERSION_NUM and 1 or 0";
+    if ::redis::cmd("EVAL").arg(moves).arg(0).query::<u8>(&mut raw).unwrap() == 0 {
+        return;
+    }
     let names = names(100);
     push_all(&all, &names).await;
     let stores = as_user(&server, &mut raw, "-lrange").await;
