@@ -1,6 +1,7 @@
 -- Takes up to `most` messages, most urgent step first, and leases them.
 -- KEYS: where it is noted what this claim is granted; `take_back.lua` reads that.
--- ARGV: process, most, lease (ms), '1' when the caller is to be known as waiting in its inboxes if there is nothing; queues.
+-- ARGV: process, most, lease (ms), '1' when the caller is to be known as waiting in its inboxes if there is nothing;
+-- queues.
 -- Returns the wait until the next due time (ms, -1 for none), the number of the first batch, of each batch the number of
 -- its queue, how many messages it has, and their envelopes, the oldest first, or none where the caller is to get them
 -- itself; the numbers of the queues of which nothing is claimed, the time (ms), 1 when something is known of some ids,

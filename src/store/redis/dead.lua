@@ -27,10 +27,11 @@ must_be('hash', REDELIVERED)
 for n, token in ipairs(tokens) do
   if held[n] then
     local queue, letter, id, brief, attempt, meta = unpack(ARGV, 7 * n - 3, 7 * n + 2)
-    local ends = id ~= '' and is_open(id)
+    local is_its_end = id ~= '' and is_open(id)
     redis.call('LPUSH', DEAD, '{"at":' .. now_text .. ',' .. letter:sub(2))
-    if ends then
-      redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief, 'state', 'FAILURE', 'attempt', attempt, 'ended', now_text)
+    if is_its_end then
+      redis.call('HSET', run_of(id), 'queue', queue, 'brief', brief)
+      redis.call('HSET', run_of(id), 'state', 'FAILURE', 'attempt', attempt, 'ended', now_text)
       redis.call('PERSIST', run_of(id))
       redis.call('ZADD', HISTORY, 'NX', now_us, id)
       redis.call('HDEL', REDELIVERED, id)

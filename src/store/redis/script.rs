@@ -1,4 +1,4 @@
-//! The scripts, each behind what all of them share: prefixes, names, notices, places and history.
+//! The scripts, each behind the names and behind what it needs of the shared parts: notices, places, history.
 
 use redis::Script;
 

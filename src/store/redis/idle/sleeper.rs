@@ -67,7 +67,7 @@ impl Sleeper {
     }
 
     // What nobody has ended was refused, and the answer that said why was left out.
-    async fn ask_why(mut self, list: String, inbox: String) -> RedisResult<(Option<Self>, Woken)> {
+    async fn ask_why(mut self, list: String, inbox: String) -> Waited {
         let mut command = redis::cmd("LMOVE");
         command.arg(list).arg(inbox).arg("RIGHT").arg("LEFT");
         match timeout(MARGIN, command.query_async::<Option<Vec<u8>>>(&mut self.road.connection)).await {
