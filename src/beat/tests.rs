@@ -178,7 +178,7 @@ async fn an_entry_that_must_not_overlap_waits_for_its_last_run() {
         attempt: Attempt::default(),
         follow_ups: Vec::new(),
     };
-    project.stores.queue.settle(settlement).await.unwrap();
+    project.stores.queue.settle(settlement.into()).await.unwrap();
 
     project.until_argument(1).await;
     project.end().await;

@@ -118,7 +118,7 @@ struct Inner {
     seats: Arc<Semaphore>,
     next_id: AtomicU64,
     /// Missing handlers that were reported, by the hash of their script.
-    reported: Mutex<HashSet<(String, String)>>,
+    reported: Mutex<HashSet<(Arc<str>, String)>>,
     stop: CancellationToken,
     running: TaskTracker,
 }

@@ -24,7 +24,7 @@ pub(super) async fn all(State(door): Shared) -> Json<Value> {
             "path": consumer.path,
             "plugin": consumer.plugin,
             "file": consumer.script.file,
-            "hash": consumer.script.hash,
+            "hash": &*consumer.script.hash,
         })).collect::<Vec<_>>(),
     }))
 }

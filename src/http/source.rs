@@ -47,7 +47,7 @@ pub(super) async fn of_run(State(door): Shared, Part(id): Part) -> Result<Json<S
 
 /// The code of that hash, if it is what runs now.
 fn current(catalog: &Catalog, hash: &str) -> Option<Shown> {
-    let script = &catalog.tasks.values().find(|task| task.script.hash == hash)?.script;
+    let script = &catalog.tasks.values().find(|task| *task.script.hash == *hash)?.script;
     let files = script.sources().map(|(file, text)| (file.to_owned(), text.to_owned())).collect();
     Some(Shown { hash: hash.to_owned(), file: Some(script.file.clone()), files })
 }

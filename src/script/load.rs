@@ -66,7 +66,7 @@ fn read(engine: &Engine, load: &Load, file: &str, source: &str) -> Result<Script
     let Loaded { declarations, imports, sources } = load.finish();
     Ok(Script {
         file: file.to_owned(),
-        hash: hash(file, &sources),
+        hash: hash(file, &sources).into(),
         doc: lines_after(ast.doc(), "//!"),
         functions: functions(&ast),
         declarations,

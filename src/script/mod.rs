@@ -60,7 +60,7 @@ pub struct Script {
     /// Its path from the project's folder, with `/`, as tracebacks show it: `tasks/math.rhai`.
     pub file: String,
     /// Hash of its source and of everything it imports, in hex.
-    pub hash: String,
+    pub hash: Arc<str>,
     /// Its `//!` lines.
     pub doc: String,
     /// Its functions by line, without closures, private ones included.

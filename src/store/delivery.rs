@@ -9,7 +9,7 @@ use crate::task::{Failure, Json, LogLine, Message, TaskId, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Receipt {
     pub id: TaskId,
-    /// Differs for each claim of the same task: the fencing token.
+    /// Differs for each claim: the fencing token.
     pub token: u64,
 }
 
@@ -64,7 +64,7 @@ pub struct Attempt {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     /// Hash of the code that ran.
-    pub code: Option<String>,
+    pub code: Option<Arc<str>>,
     pub log: Vec<LogLine>,
     pub children: Vec<TaskId>,
     /// `ignore_result`: nothing is published under Celery's result key.

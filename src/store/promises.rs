@@ -1,6 +1,7 @@
 //! The promises as traits, with what is asked of them and what they answer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -135,7 +136,7 @@ pub trait Queue: Send + Sync {
 
     /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same
     /// settlement is answered with `LeaseLost`.
-    async fn settle(&self, settlement: Settlement) -> Result<Settled>;
+    async fn settle(&self, settlement: Arc<Settlement>) -> Result<Settled>;
 
     /// Gives up the right of redelivery before the script starts (`acks_late: false`): whatever happens, the task is
     /// not handed out again. It must still be settled.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{Defect, Foreign, Json, Priority, QueueName, TaskId, Timestamp};
@@ -137,7 +138,15 @@ impl Message {
 
     /// The positional and the named arguments as JSON text.
     pub fn arguments(&self) -> Result<(Json, Json), Defect> {
-        self.read_body().map(|(args, kwargs, _)| (args, kwargs))
+        self.with_arguments(|args, kwargs| (args.to_owned(), kwargs.to_owned()))
+    }
+
+    /// The same without a copy of them.
+    pub fn with_arguments<R>(&self, look: impl FnOnce(&RawValue, &RawValue) -> R) -> Result<R, Defect> {
+        let body = self.plain_body()?;
+        let (args, kwargs, _) =
+            serde_json::from_slice::<(&RawValue, &RawValue, Option<IgnoredAny>)>(&body).map_err(Defect::Body)?;
+        Ok(look(args, kwargs))
     }
 
     /// The same task once more, not before `eta`: same id, one retry more, its own parent (as Celery's `retry`).

@@ -1,4 +1,4 @@
-//! The road of one delivery: admit - announce - perform - judge - settle.
+//! The road of one delivery: admit - acknowledge - perform - judge - settle.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,11 +66,13 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
                 _ => Vec::new(),
             };
             let judged = Judged { verdict: *verdict, follow_ups };
-            return settle(floor, delivery, judged, Attempt::default(), Duration::ZERO).await;
+            return settle(floor, settlement(floor, delivery, judged, Attempt::default(), Duration::ZERO)).await;
         }
     };
     meter.received();
-    if !announce(floor, &task, &delivery).await {
+    floor.journal.received(&delivery.message);
+    // What few tasks need is apart from what waits for each of the others, which are many.
+    if !task.options.acks_late && !Box::pin(acknowledge(floor, &delivery)).await {
         return;
     }
     let host = Arc::new(TaskHost::new(floor.clone(), &delivery, &task, meter.clone(), claimed));
@@ -97,7 +99,7 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         attempt.children.extend(judged.follow_ups.iter().map(|follower| follower.id.clone()));
     }
     meter.settled(&judged.verdict);
-    settle(floor, delivery, judged, attempt, took).await;
+    settle(floor, settlement(floor, delivery, judged, attempt, took)).await;
 }
 
 /// The task of `delivery`, or what becomes of it when it may not start.
@@ -112,12 +114,8 @@ fn admit(floor: &Floor, delivery: &Delivery) -> Result<Arc<Task>, Box<Verdict>> 
         .ok_or_else(|| Box::new(Verdict::Failure(Failure::celery("NotRegistered", delivery.message.task.clone()))))
 }
 
-/// Tells that the task was received. False when it may not run after all.
-async fn announce(floor: &Floor, task: &Task, delivery: &Delivery) -> bool {
-    floor.journal.received(&delivery.message);
-    if task.options.acks_late {
-        return true;
-    }
+/// False when the task may not run after all.
+async fn acknowledge(floor: &Floor, delivery: &Delivery) -> bool {
     let mut backoff = Backoff::new();
     loop {
         // Asked again it answers the same, so that it does not matter whether the first time arrived.
@@ -158,9 +156,9 @@ async fn perform(floor: &Arc<Floor>, task: &Arc<Task>, delivery: &Delivery, host
         acknowledged: !task.options.acks_late,
         started_at,
     };
-    floor.running.begin(delivery.receipt.clone(), entry);
+    floor.running.begin(delivery.receipt.token, entry);
     let performed = attend(floor, &mut ticket).await;
-    floor.running.end(&delivery.receipt);
+    floor.running.end(delivery.receipt.token);
     performed
 }
 
@@ -227,20 +225,25 @@ fn follow(floor: &Floor, host: &TaskHost, verdict: Verdict) -> Judged {
 }
 
 async fn put_back(floor: &Floor, delivery: Delivery) {
-    floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry).await;
+    Box::pin(floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry)).await;
+}
+
+/// What is to be written of an attempt that took so long.
+fn settlement(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Attempt, took: Duration) -> Arc<Settlement> {
+    let Judged { verdict, follow_ups } = judged;
+    floor.journal.settled(&delivery.message, &verdict, took);
+    let now = Utc::now();
+    Arc::new(Settlement {
+        ending: ending(&delivery.message, verdict, now, attempt.ignore_result),
+        attempt: Attempt { finished_at: Some(now), ..attempt },
+        follow_ups,
+        delivery,
+    })
 }
 
 /// Writes the verdict. While the store is away it tries again: what was done should not be done twice. A store that
 /// answers and refuses may do so because of what is to be written; then what is written in the end is only that.
-async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Attempt, took: Duration) {
-    let Judged { verdict, follow_ups } = judged;
-    floor.journal.settled(&delivery.message, &verdict, took);
-    let mut settlement = Settlement {
-        ending: ending(&delivery.message, verdict, Utc::now(), attempt.ignore_result),
-        attempt: Attempt { finished_at: Some(Utc::now()), ..attempt },
-        follow_ups,
-        delivery,
-    };
+async fn settle(floor: &Floor, mut settlement: Arc<Settlement>) {
     let mut backoff = Backoff::new();
     let mut refused = 0;
     loop {
@@ -264,12 +267,12 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
                 refused += u32::from(matches!(cause, store::Error::Other(_)));
                 if refused == REFUSALS {
                     let follow_ups = errbacks(floor, &settlement.delivery.message);
-                    settlement = Settlement { follow_ups, ..unstorable(settlement, &cause) };
+                    settlement = Arc::new(Settlement { follow_ups, ..unstorable(&settlement, &cause) });
                 } else if refused == 2 * REFUSALS && !settlement.follow_ups.is_empty() {
                     // Perhaps it is one of these that the store does not take.
                     let (id, number) = (&settlement.delivery.receipt.id, settlement.follow_ups.len());
                     error!(task.id = %id, "the store refuses the {number} errbacks of task {id}, so they are not sent");
-                    settlement.follow_ups.clear();
+                    Arc::make_mut(&mut settlement).follow_ups.clear();
                 }
                 if !backoff.pause(&floor.hurry).await {
                     return;
@@ -280,11 +283,13 @@ async fn settle(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Atte
 }
 
 // As little as can be said of an attempt whose outcome the store does not take.
-fn unstorable(settlement: Settlement, cause: &store::Error) -> Settlement {
-    error!(task.id = %settlement.delivery.receipt.id, "the store refuses what came of task {}, so it fails", settlement.delivery.receipt.id);
+fn unstorable(settlement: &Settlement, cause: &store::Error) -> Settlement {
+    let Settlement { delivery, attempt, .. } = settlement;
+    let id = &delivery.receipt.id;
+    error!(task.id = %id, "the store refuses what came of task {id}, so it fails");
     let why = Failure::celery("BackendStoreError", format!("what came of it cannot be stored: {cause}"));
-    let attempt = Attempt { log: Vec::new(), children: Vec::new(), ..settlement.attempt };
-    Settlement { ending: Ending::Failure(why), attempt, follow_ups: Vec::new(), ..settlement }
+    let attempt = Attempt { log: Vec::new(), children: Vec::new(), ..attempt.clone() };
+    Settlement { ending: Ending::Failure(why), attempt, follow_ups: Vec::new(), delivery: delivery.clone() }
 }
 
 fn ending(message: &Message, verdict: Verdict, now: Timestamp, ignore_result: bool) -> Ending {

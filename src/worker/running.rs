@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::script::{Stop, StopReason};
-use crate::store::Receipt;
 use crate::task::{Message, TaskId, Timestamp};
 
 /// A task is known as running before its worker has its delivery in hand; a termination that is heard between the
@@ -20,7 +19,8 @@ pub struct Running(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    entries: HashMap<Receipt, Entry>,
+    /// By the token of the delivery.
+    entries: HashMap<u64, Entry>,
     /// Terminations of what does not run here, or not yet.
     early: VecDeque<(TaskId, Instant)>,
     /// Everything stands still.
@@ -56,24 +56,24 @@ impl Running {
     }
 
     /// From now on the entry is known, and its script stopped when it is to be.
-    pub fn begin(&self, receipt: Receipt, entry: Entry) {
+    pub fn begin(&self, token: u64, entry: Entry) {
         let mut inner = self.inner();
-        if inner.early.iter().any(|(id, heard)| *id == receipt.id && heard.elapsed() < ON_THE_WAY) {
+        if inner.early.iter().any(|(id, heard)| *id == entry.message.id && heard.elapsed() < ON_THE_WAY) {
             entry.stop.stop(StopReason::Revoked);
         }
         if inner.held {
             entry.stop.hold();
         }
-        inner.entries.insert(receipt, entry);
+        inner.entries.insert(token, entry);
     }
 
-    pub fn end(&self, receipt: &Receipt) {
-        self.inner().entries.remove(receipt);
+    pub fn end(&self, token: u64) {
+        self.inner().entries.remove(&token);
     }
 
     /// What runs now.
     pub fn ids(&self) -> Vec<TaskId> {
-        let mut ids: Vec<TaskId> = self.inner().entries.keys().map(|receipt| receipt.id.clone()).collect();
+        let mut ids: Vec<TaskId> = self.inner().entries.values().map(|entry| entry.message.id.clone()).collect();
         ids.sort();
         ids
     }
@@ -91,9 +91,9 @@ impl Running {
         in_hand
     }
 
-    /// The lease of `receipt` is lost.
-    pub fn lost(&self, receipt: &Receipt) {
-        if let Some(entry) = self.inner().entries.get(receipt) {
+    /// The lease of this delivery is lost.
+    pub fn lost(&self, token: u64) {
+        if let Some(entry) = self.inner().entries.get(&token) {
             entry.stop.stop(StopReason::LeaseLost);
         }
     }
@@ -124,7 +124,7 @@ impl Running {
     pub fn terminate(&self, id: TaskId) {
         let mut inner = self.inner();
         let mut found = false;
-        for (_, entry) in inner.entries.iter().filter(|(receipt, _)| receipt.id == id) {
+        for entry in inner.entries.values().filter(|entry| entry.message.id == id) {
             entry.stop.stop(StopReason::Revoked);
             found = true;
         }

@@ -60,7 +60,7 @@ pub async fn keep(catalogs: Catalogs, store: Arc<dyn Sources>, stop: Cancellatio
 /// False when it was stopped before.
 async fn store_all(store: &dyn Sources, batch: Vec<Arc<Script>>, stop: &CancellationToken) -> bool {
     let source = |script: &Arc<Script>| Source {
-        hash: script.hash.clone(),
+        hash: script.hash.to_string(),
         files: script.sources().map(|(file, text)| (file.to_owned(), text.to_owned())).collect(),
     };
     let mut backoff = Backoff::new();
@@ -91,7 +91,7 @@ struct Shelf {
 impl Shelf {
     fn note(&mut self, catalog: &Catalog) {
         let scripts: BTreeMap<&str, &Arc<Script>> =
-            catalog.tasks.values().map(|task| (task.script.hash.as_str(), &task.script)).collect();
+            catalog.tasks.values().map(|task| (&*task.script.hash, &task.script)).collect();
         self.known.retain(|hash| scripts.contains_key(hash.as_str()));
         for (hash, script) in scripts {
             if self.waiting.len() < MOST_WAITING && !self.known.contains(hash) {
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(files, ["tasks/_x.rhai", "tasks/a.rhai"]);
         assert_eq!((first.len(), second.len()), (2, 1));
         assert_eq!(second[0].files["tasks/b.rhai"], "fn f() { 2 }");
-        assert_eq!(second[0].hash, catalog.tasks["b.f"].script.hash);
+        assert_eq!(*second[0].hash, *catalog.tasks["b.f"].script.hash);
         assert!(kept.try_recv().is_err());
     }
 }

@@ -68,7 +68,7 @@ impl Queue for Troubled {
         }
         Ok(claimed)
     }
-    async fn settle(&self, settlement: Settlement) -> store::Result<Settled> {
+    async fn settle(&self, settlement: Arc<Settlement>) -> store::Result<Settled> {
         let left = self.settlements_fail.load(Ordering::Relaxed);
         self.settlements_fail.store(left.saturating_sub(1), Ordering::Relaxed);
         if left > 0 {

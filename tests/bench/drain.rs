@@ -218,7 +218,7 @@ async fn drain_bare(stores: &Stores) {
                     let ending = Ending::Success { result: Some(to_json(&13)) };
                     let settlement =
                         Settlement { delivery, ending, attempt: Attempt::default(), follow_ups: Vec::new() };
-                    queue.settle(settlement).await.unwrap()
+                    queue.settle(settlement.into()).await.unwrap()
                 })
             }))
             .await;

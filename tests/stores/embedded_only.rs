@@ -103,7 +103,7 @@ async fn a_copy_is_one_moment_of_a_store_that_works_on() {
                 let delivery = claim_one(&stores).await;
                 let follow_ups = vec![message(&format!("after-{}", delivery.message.id))];
                 let settlement = Settlement { follow_ups, ..settlement(&delivery, five()) };
-                stores.queue.settle(settlement).await.unwrap();
+                stores.queue.settle(settlement.into()).await.unwrap();
                 ended.fetch_add(1, Ordering::Relaxed);
             }
         })

@@ -108,7 +108,7 @@ pub fn five() -> Ending {
 }
 
 pub async fn settle(stores: &Stores, delivery: &Delivery, ending: Ending) -> Settled {
-    stores.queue.settle(settlement(delivery, ending)).await.unwrap()
+    stores.queue.settle(settlement(delivery, ending).into()).await.unwrap()
 }
 
 /// Pushes a task and runs it to its end.

@@ -210,7 +210,7 @@ fn the_hash_covers_what_is_imported_and_nothing_of_the_machine() {
     let before = here.load(source).unwrap().hash;
     assert_eq!(before, there.load(source).unwrap().hash);
     // It is kept with runs, and other processes and later versions look it up.
-    assert_eq!(before, "b0c3cba2e9010ea577fa9b0a4e905e34");
+    assert_eq!(&*before, "b0c3cba2e9010ea577fa9b0a4e905e34");
     fs::write(here.folder.path().join("tasks/_lib/a.rhai"), "fn a() { 2 }").unwrap();
 
     assert_ne!(before, here.load(source).unwrap().hash);

@@ -1,5 +1,6 @@
 //! Messages between their sender and their worker; the work is in `sending`, `ready` and `settling`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -47,8 +48,8 @@ impl Queue for Embedded {
         handed.map(|handed| handed.take())
     }
 
-    async fn settle(&self, settlement: Settlement) -> Result<Settled> {
-        self.writer.write(move |desk| desk.settle(settlement, Utc::now())).await
+    async fn settle(&self, settlement: Arc<Settlement>) -> Result<Settled> {
+        self.writer.write(move |desk| desk.settle(&settlement, Utc::now())).await
     }
 
     async fn acknowledge(&self, receipt: &Receipt) -> Result<Settled> {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
+use serde_json::value::RawValue;
 
 use super::claims::{Claim, Mark};
 use super::desk::Desk;
@@ -34,26 +35,27 @@ struct Row {
 
 impl Desk {
     /// Ends a delivery in one step, see [`Settlement`].
-    pub fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Outcome<Settled> {
+    pub fn settle(&mut self, settlement: &Settlement, now: Timestamp) -> Outcome<Settled> {
         let Settlement { delivery, ending, attempt, follow_ups } = settlement;
         let look = |claim: &mut Claim| (Row { seq: claim.seq, queue: claim.queue.clone() }, claim.revoked);
         let Some((row, revoked)) = self.claims.with(&delivery.receipt, look) else { return Ok(Settled::LeaseLost) };
         let id = &delivery.receipt.id;
-        let ending = match ending {
-            Ending::Retry { .. } if revoked => Ending::Revoked { reason: "revoked" },
+        let instead = match ending {
+            Ending::Retry { .. } if revoked => Some(Ending::Revoked { reason: "revoked" }),
             // On Celery's wire a retry is its own parent. Here it keeps the one that it had.
-            Ending::Retry { mut next, why } => {
-                next.parent_id.clone_from(&delivery.message.parent_id);
-                Ending::Retry { next, why }
+            Ending::Retry { next, why } => {
+                let parent_id = delivery.message.parent_id.clone();
+                Some(Ending::Retry { next: Box::new(Message { parent_id, ..*next.clone() }), why: why.clone() })
             }
-            ending => ending,
+            _ => None,
         };
+        let ending = instead.as_ref().unwrap_or(ending);
         if follow_ups.is_empty() {
-            self.end(&row, id, ending, &attempt, now)?;
+            self.end(&row, id, ending, attempt, now)?;
         } else {
             self.atomically(|desk| {
                 follow_ups.iter().try_for_each(|message| desk.push_unless_known(message, now))?;
-                desk.end(&row, id, ending, &attempt, now)
+                desk.end(&row, id, ending, attempt, now)
             })?;
         }
         self.settled(id);
@@ -61,12 +63,12 @@ impl Desk {
     }
 
     // One statement, so that it succeeds or changes nothing.
-    fn end(&mut self, row: &Row, id: &TaskId, ending: Ending, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
+    fn end(&mut self, row: &Row, id: &TaskId, ending: &Ending, attempt: &Attempt, now: Timestamp) -> Outcome<()> {
         let (state, result, error) = match ending {
-            Ending::Retry { next, why } => return self.retry(row, &next, &why, attempt, now),
-            Ending::Success { result } => (State::Success, result, None),
-            Ending::Failure(why) => (State::Failure, None, Some(why)),
-            Ending::Revoked { reason } => (State::Revoked, None, Some(revoked_error(reason))),
+            Ending::Retry { next, why } => return self.retry(row, next, why, attempt, now),
+            Ending::Success { result } => (State::Success, result.as_deref(), None),
+            Ending::Failure(why) => (State::Failure, None, Some(json(why))),
+            Ending::Revoked { reason } => (State::Revoked, None, Some(json(&revoked_error(reason)))),
         };
         let (log, children) = rows::notes(attempt);
         self.execute(
@@ -75,8 +77,8 @@ impl Desk {
             params![
                 row.seq,
                 state.as_str(),
-                result.as_deref().map(|result| result.get()),
-                error.map(|error| json(&error)),
+                result.map(RawValue::get),
+                error,
                 attempt.started_at.map(micros),
                 micros(attempt.finished_at.unwrap_or(now)),
                 self.settings.worker,
@@ -133,7 +135,7 @@ impl Desk {
             };
             let Some((row, revoked, written, redelivered)) = self.claims.with(receipt, look) else { continue };
             if revoked {
-                self.end(&row, &receipt.id, Ending::Revoked { reason: "revoked" }, &Attempt::default(), now)?;
+                self.end(&row, &receipt.id, &Ending::Revoked { reason: "revoked" }, &Attempt::default(), now)?;
                 self.settled(&receipt.id);
                 continue;
             }

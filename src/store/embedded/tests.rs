@@ -134,7 +134,7 @@ async fn a_store_in_memory_keeps_what_it_is_told_and_leaves_nothing() {
 
     let states = senders.join_all().await;
     let claimed = stores.queue.claim(&Queues::Every, 500, PATIENCE).await.unwrap();
-    stores.queue.settle(success(&claimed[0])).await.unwrap();
+    stores.queue.settle(success(&claimed[0]).into()).await.unwrap();
 
     assert!(states.iter().all(|state| *state == State::Queued));
     assert_eq!(claimed.len(), 200);
@@ -166,12 +166,12 @@ async fn a_full_disk_loses_nothing_that_was_promised() {
     let mut full = success(&claimed[0]);
     full.ending = Ending::Success { result: Some(to_json(&"x".repeat(1 << 20))) };
     full.follow_ups = vec![message("follow-up")];
-    let not_settled = stores.queue.settle(full).await;
+    let not_settled = stores.queue.settle(full.into()).await;
     limit_pages(&embedded, 1_000_000).await;
 
     assert!(matches!(&not_settled, Err(Error::Full { reason }) if reason.contains("disk is full")), "{not_settled:?}");
     assert!(stores.results.load(&TaskId::parse("follow-up").unwrap()).await.unwrap().is_none());
-    assert_eq!(stores.queue.settle(success(&claimed[0])).await.unwrap(), Settled::Stored);
+    assert_eq!(stores.queue.settle(success(&claimed[0]).into()).await.unwrap(), Settled::Stored);
     assert!(sent.iter().any(|(_, stored)| stored.is_err()));
     for (id, stored) in &sent {
         assert_eq!(stores.results.load(id).await.unwrap().is_some(), stored.is_ok(), "{id}: {stored:?}");

@@ -24,14 +24,15 @@ use super::record::Brief;
 use super::settle::{due, due_ms, expires, expires_ms};
 use super::taking::{Batch, tokens};
 
-/// The most messages that one call of the script claims, so that it never keeps others waiting for long.
-pub(super) const MOST: usize = 512;
+/// The most messages that one call of the script claims, so that it never keeps others waiting for long. Until they are
+/// here and have started, many milliseconds later, those of the claim before are all there is to do.
+pub(super) const MOST: usize = 896;
 
 /// How long is waited at the most while something else lies under the key of a queue, before it is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A message that may start, and what its record is to say of it where nothing is written down yet.
-type Claimed = (Delivery, Option<Arc<str>>);
+/// A message that may start, and whether it is written down already that it does.
+type Claimed = (Delivery, bool);
 
 /// A message as it was taken, before anyone decided on it.
 struct Candidate {
@@ -47,11 +48,10 @@ impl Candidate {
 
     fn start(self, now: i64) -> Claimed {
         let Self { token, message } = self;
-        let brief = Brief::of(&message).to_text().into();
         let receipt = Receipt { id: message.id.clone(), token };
         let expired = (1..=now).contains(&expires_ms(&message));
         let message = Arc::new(message);
-        (Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, Some(brief))
+        (Delivery { message, receipt, redelivered: false, deaths: 0, expired, waited: None }, false)
     }
 }
 
@@ -100,11 +100,10 @@ impl Redis {
         });
         let found = answered.await.map_err(|_| Error::from(anyhow!("the store is closed")))??;
         let mut deliveries = Vec::new();
-        let held = found.accept().into_iter().map(|(delivery, brief)| {
-            let Delivery { message, receipt, redelivered, .. } = &delivery;
-            let (receipt, queue, redelivered) = (receipt.clone(), message.queue.clone(), *redelivered);
+        let held = found.accept().into_iter().map(|(delivery, is_told)| {
+            let held = Held::new(&delivery, is_told);
             deliveries.push(delivery);
-            Held { receipt, queue, redelivered, brief, begun: false }
+            held
         });
         self.hands.take(held);
         Ok(deliveries)
@@ -207,7 +206,7 @@ impl Redis {
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
         let mut bytes = 0;
         for Candidate { token, message } in &candidates {
-            let brief = Brief::of(message).to_text();
+            let brief = Brief::of(message);
             bytes += brief.len();
             call.arg(*token).arg(message.queue.as_str()).arg(message.id.as_str());
             call.arg(due(message)).arg(expires(message)).arg(brief);
@@ -222,7 +221,7 @@ impl Redis {
             let message = Arc::new(message);
             let delivery = Delivery { message, receipt, redelivered, deaths, expired, waited: None };
             match decision {
-                "start" | "again" | "expired" => deliveries.push((delivery, None)),
+                "start" | "again" | "expired" => deliveries.push((delivery, true)),
                 "revoked" => self.settle_revoked(delivery).await,
                 _ => {}
             }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::store::Result;
-use crate::task::{Run, TaskId, to_json};
+use crate::task::{Run, TaskId};
 
 use super::Redis;
 use super::record::{Ended, LISTED, Record};
@@ -66,7 +66,7 @@ impl Redis {
         let mut any = false;
         for Look { run, .. } in looks.filter(|look| look.ended_elsewhere) {
             any = true;
-            call.arg(run.id.as_str()).arg(run.state.as_str()).arg(to_json(&Ended::of_run(run)).get());
+            call.arg(run.id.as_str()).arg(run.state.as_str()).arg(Ended::of_run(run));
         }
         if any { self.connection.run(&call).await } else { Ok(()) }
     }

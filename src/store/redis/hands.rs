@@ -6,7 +6,7 @@
 //! moment is not suspected for it; it comes back, and where something came back the mark is waited for, so that each
 //! further death counts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,11 +16,12 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use crate::store::{Receipt, Result};
-use crate::task::{QueueName, TaskId};
+use crate::store::{Delivery, Receipt, Result};
+use crate::task::{Message, TaskId};
 
 use super::connection::Connection;
 use super::fault::PATIENCE;
+use super::record::Brief;
 use super::settler::fitting;
 
 /// How often it is looked what is to be written down; what is as old as that is.
@@ -32,14 +33,28 @@ const MOST: usize = 500;
 
 /// One delivery of ours.
 pub struct Held {
-    pub receipt: Receipt,
-    pub queue: QueueName,
+    message: Arc<Message>,
+    token: u64,
     /// Its process died before, perhaps because of it.
-    pub redelivered: bool,
-    /// What its record is to say of the message, while it is not written down that it runs.
-    pub brief: Option<Arc<str>>,
+    redelivered: bool,
+    /// It is written down that it runs.
+    is_told: bool,
     /// Its script has begun.
-    pub begun: bool,
+    begun: bool,
+    /// It is among those of which something is to be written.
+    listed: bool,
+}
+
+impl Held {
+    /// `is_told` when it is written down already that it runs.
+    pub fn new(delivery: &Delivery, is_told: bool) -> Self {
+        let (message, token) = (delivery.message.clone(), delivery.receipt.token);
+        Self { message, token, redelivered: delivery.redelivered, is_told, begun: false, listed: false }
+    }
+
+    pub fn receipt(&self) -> Receipt {
+        Receipt { id: self.message.id.clone(), token: self.token }
+    }
 }
 
 /// The deliveries of one process. Bounded by what it claims.
@@ -61,10 +76,10 @@ struct Book {
 #[derive(Default)]
 struct Pages {
     held: HashMap<u64, Held>,
-    /// Of which something is to be written since the last look.
-    fresh: HashSet<u64>,
+    /// Of which something is to be written since the last look, and some of which nothing is any more.
+    fresh: Vec<u64>,
     /// The same since the look before.
-    ripe: HashSet<u64>,
+    ripe: Vec<u64>,
     /// Threads that go on once everything is written.
     waiting: Vec<SyncSender<()>>,
 }
@@ -74,9 +89,20 @@ impl Pages {
         !self.fresh.is_empty() || !self.ripe.is_empty()
     }
 
-    fn forget(&mut self, token: u64) {
-        self.fresh.remove(&token);
-        self.ripe.remove(&token);
+    // Of these, those of which something is to be written still. They are not listed any more.
+    fn take_listed(&mut self, tokens: Vec<u64>) -> Vec<u64> {
+        let mut is_listed = |token: &u64| self.held.get_mut(token).is_some_and(|held| std::mem::take(&mut held.listed));
+        tokens.into_iter().filter(|token| is_listed(token)).collect()
+    }
+
+    fn list_again(&mut self, tokens: &[u64]) {
+        for token in tokens {
+            // What is settled meanwhile needs no word.
+            if let Some(held) = self.held.get_mut(token).filter(|held| !held.listed) {
+                held.listed = true;
+                self.ripe.push(*token);
+            }
+        }
     }
 }
 
@@ -98,11 +124,11 @@ impl Hands {
     pub fn take(&self, deliveries: impl IntoIterator<Item = Held>) {
         let mut pages = self.book.pages();
         for held in deliveries {
-            let token = held.receipt.token;
-            if held.brief.is_some() {
-                pages.fresh.insert(token);
+            let (token, listed) = (held.token, !held.is_told);
+            if listed {
+                pages.fresh.push(token);
             }
-            pages.held.insert(token, held);
+            pages.held.insert(token, Held { listed, ..held });
         }
         drop(pages);
         self.book.something.notify_one();
@@ -118,19 +144,19 @@ impl Hands {
         let _ = written.recv_timeout(PATIENCE);
     }
 
-    /// It is about to be settled, which needs no word of its beginning any more. What its record is to say of the
-    /// message, where that is not written down.
-    pub fn settling(&self, token: u64) -> Option<Arc<str>> {
+    /// It is about to be settled, which needs no word of its beginning any more. Whether it is written down that it
+    /// runs.
+    pub fn settling(&self, token: u64) -> bool {
         let mut pages = self.book.pages();
-        pages.forget(token);
-        pages.held.get(&token)?.brief.clone()
+        pages.held.get_mut(&token).is_none_or(|held| {
+            held.listed = false;
+            held.is_told
+        })
     }
 
     /// It is not ours any more.
     pub fn let_go(&self, token: u64) -> Option<Held> {
-        let mut pages = self.book.pages();
-        pages.forget(token);
-        pages.held.remove(&token)
+        self.book.pages().held.remove(&token)
     }
 
     /// Everything that is ours.
@@ -148,7 +174,7 @@ impl Hands {
         let concerned = {
             let pages = self.book.pages();
             // Nothing is ours where only questions are asked, and then nothing is looked through.
-            pages.held.values().any(|held| held.brief.is_some() && held.receipt.id == *id)
+            pages.held.values().any(|held| !held.is_told && held.message.id == *id)
         };
         if concerned { self.write().await } else { Ok(()) }
     }
@@ -162,13 +188,13 @@ impl Book {
     // Where the mark has to be waited for: what tells that it is written.
     fn note_begun(&self, token: u64) -> Option<std::sync::mpsc::Receiver<()>> {
         let mut pages = self.pages();
+        let first = !pages.has_unwritten();
         // What is not held any more has lost its lease, and who has it now counts its deaths.
         let held = pages.held.get_mut(&token)?;
         held.begun = true;
-        let redelivered = held.redelivered;
-        let first = !pages.has_unwritten();
-        if !pages.ripe.contains(&token) {
-            pages.fresh.insert(token);
+        let (redelivered, listed) = (held.redelivered, std::mem::replace(&mut held.listed, true));
+        if !listed {
+            pages.fresh.push(token);
         }
         if redelivered {
             let (written, wait) = sync_channel(1);
@@ -210,20 +236,19 @@ impl Book {
         let _writing = self.writing.lock().await;
         let (tokens, waiting) = {
             let mut pages = self.pages();
-            let pages = &mut *pages;
-            let mut tokens = std::mem::replace(&mut pages.ripe, std::mem::take(&mut pages.fresh));
+            let fresh = std::mem::take(&mut pages.fresh);
+            let mut tokens = std::mem::replace(&mut pages.ripe, fresh);
             if all {
-                tokens.extend(pages.ripe.drain());
+                tokens.append(&mut pages.ripe);
             }
-            (tokens.into_iter().collect::<Vec<_>>(), if all { std::mem::take(&mut pages.waiting) } else { Vec::new() })
+            (pages.take_listed(tokens), if all { std::mem::take(&mut pages.waiting) } else { Vec::new() })
         };
         let mut rest = tokens.as_slice();
         while !rest.is_empty() {
             let part = self.first_part(rest);
             if let Err(cause) = self.mark(&rest[..part]).await {
                 let mut pages = self.pages();
-                // What was settled meanwhile is left out by the script.
-                pages.ripe.extend(rest);
+                pages.list_again(rest);
                 pages.waiting.extend(waiting);
                 return Err(cause);
             }
@@ -238,7 +263,7 @@ impl Book {
 
     fn first_part(&self, tokens: &[u64]) -> usize {
         let pages = self.pages();
-        let size = |token| pages.held.get(token).and_then(|held| held.brief.as_ref()).map_or(0, |brief| brief.len());
+        let size = |token| pages.held.get(token).map_or(0, |held| held.message.body.len());
         fitting(tokens.iter().take(MOST).map(size))
     }
 
@@ -250,16 +275,17 @@ impl Book {
         {
             let pages = self.pages();
             for held in tokens.iter().filter_map(|token| pages.held.get(token)) {
-                bytes += held.brief.as_ref().map_or(0, |brief| brief.len());
-                call.arg(held.receipt.token).arg(u8::from(held.begun));
-                call.arg(held.receipt.id.as_str()).arg(held.queue.as_str()).arg(held.brief.as_deref().unwrap_or(""));
+                let brief = if held.is_told { String::new() } else { Brief::of(&held.message) };
+                bytes += brief.len();
+                call.arg(held.token).arg(u8::from(held.begun));
+                call.arg(held.message.id.as_str()).arg(held.message.queue.as_str()).arg(brief);
             }
         }
         self.connection.run_with::<()>(bytes, &call).await?;
         let mut pages = self.pages();
         for token in tokens {
             if let Some(held) = pages.held.get_mut(token) {
-                held.brief = None;
+                held.is_told = true;
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::store::{
     DEATHS, DeadLetter, Delivery, Depth, Ending, Error, Pushed, Queue, QueueFacts, Queues, Receipt, Result, Revoked,
     SUSPECTED_FOR, Settled, Settlement, Tick, errbacks, poisoned, recovered, worker_lost,
 };
-use crate::task::{Message, QueueName, State, TaskId, to_json};
+use crate::task::{Message, QueueName, State, TaskId};
 
 use super::Redis;
 use super::record::Ended;
@@ -81,7 +81,7 @@ impl Redis {
         // What fails here is met again. The leases are renewed.
         let _ = self.look_at_all(&elsewhere).await;
         // What was settled while the script ran is not lost: it is not held any more.
-        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt).collect())
+        Ok(lost.iter().filter_map(|token| self.hands.let_go(*token)).map(|held| held.receipt()).collect())
     }
 }
 
@@ -117,10 +117,10 @@ impl Queue for Arc<Redis> {
         self.clone().claim_for(queues, max, patience).await
     }
 
-    async fn settle(&self, settlement: Settlement) -> Result<Settled> {
+    async fn settle(&self, settlement: Arc<Settlement>) -> Result<Settled> {
         let token = settlement.delivery.receipt.token;
-        let brief = self.hands.settling(token);
-        let settled = self.settler.settle(&settlement, brief.as_deref()).await?;
+        let is_told = self.hands.settling(token);
+        let settled = self.settler.settle(&settlement, is_told).await?;
         self.hands.let_go(token);
         Ok(settled)
     }
@@ -169,7 +169,7 @@ impl Queue for Arc<Redis> {
             let mut call = self.connection.scripts().revoke.prepare_invoke();
             call.arg(id.as_str())
                 .arg(u8::from(terminate))
-                .arg(to_json(&Ended::of_revocation("revoked", now)).get())
+                .arg(Ended::of_revocation("revoked", now))
                 .arg(told.unwrap_or_default())
                 .arg(self.settings.keep.as_secs().max(1))
                 .arg(u8::from(known))
@@ -213,7 +213,7 @@ impl Queue for Arc<Redis> {
             let mut call = self.connection.scripts().purge.prepare_invoke();
             call.arg(queue.as_str())
                 .arg(PURGED)
-                .arg(to_json(&Ended::of_revocation("purged", now)).get())
+                .arg(Ended::of_revocation("purged", now))
                 .arg(results::of_purge(now))
                 .arg(self.settings.keep.as_secs().max(1))
                 .arg(self.settings.history);

@@ -3,14 +3,15 @@
 //! It follows `celery/backends/base.py` (`_get_result_meta`, `prepare_exception`) of Celery 5.
 
 use std::borrow::Cow;
+use std::slice;
 
 use chrono::SecondsFormat;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::store::{Ending, Settlement, Shown};
-use crate::task::{Failure, GZIP, Json, Message, Progress, State, TaskId, Timestamp, decompress, to_json};
+use crate::task::{Failure, GZIP, Json, Message, Progress, State, TaskId, Timestamp, decompress};
 
 /// What Celery says of a task.
 pub struct Meta {
@@ -50,19 +51,16 @@ pub fn of_settlement(settlement: &Settlement, now: Timestamp) -> Option<String> 
         return None;
     }
     let done_at = attempt.finished_at.unwrap_or(now);
-    let mut children = attempt.children.clone();
+    let children = &attempt.children;
     Some(match ending {
         Ending::Success { result } => {
-            let null = || to_json(&());
-            of(subject, State::Success.as_str(), result.clone().unwrap_or_else(null), None, &children, Some(done_at))
+            of(subject, State::Success.as_str(), &result.as_deref(), None, children, Some(done_at))
         }
-        Ending::Failure(failure) => of_failure(subject, State::Failure, failure, &children, Some(done_at)),
-        Ending::Revoked { reason } => {
-            of_failure(subject, State::Revoked, &revocation(reason), &children, Some(done_at))
-        }
+        Ending::Failure(failure) => of_failure(subject, State::Failure, failure, children, Some(done_at)),
+        Ending::Revoked { reason } => of_failure(subject, State::Revoked, &revocation(reason), children, Some(done_at)),
         Ending::Retry { why, .. } => {
             // Celery counts the retry among the tasks that this one sent.
-            children.push(subject.id.clone());
+            let children = [children, slice::from_ref(subject.id)].concat();
             of_failure(subject, State::Retry, why, &children, None)
         }
     })
@@ -95,7 +93,7 @@ pub fn of_running(message: &Message, shown: &Shown) -> String {
             ("PROGRESS", json!({"current": number(*done), "total": number(*total), "description": note}))
         }
     };
-    of(message.into(), state, to_json(&result), None, &[], None)
+    of(message.into(), state, &result, None, &[], None)
 }
 
 // Whole ones as integers, as their sender wrote them.
@@ -122,21 +120,21 @@ fn of_failure(
         None => json!([failure.exc_message]),
     };
     let exception = json!({"exc_type": failure.exc_type, "exc_message": arguments, "exc_module": failure.exc_module});
-    of(subject, state.as_str(), to_json(&exception), failure.traceback.as_deref(), children, done_at)
+    of(subject, state.as_str(), &exception, failure.traceback.as_deref(), children, done_at)
 }
 
 fn of(
     subject: Subject<'_>,
     status: &str,
-    result: Json,
+    result: &impl Serialize,
     traceback: Option<&str>,
     children: &[TaskId],
     done_at: Option<Timestamp>,
 ) -> String {
-    #[derive(serde::Serialize)]
-    struct MetaOut<'a> {
+    #[derive(Serialize)]
+    struct MetaOut<'a, R> {
         status: &'a str,
-        result: Json,
+        result: &'a R,
         traceback: Option<&'a str>,
         children: Vec<Value>,
         date_done: Option<String>,
@@ -156,7 +154,7 @@ fn of(
         parent_id: subject.parent_id,
         task_id: subject.id,
     };
-    to_json(&meta).get().to_owned()
+    serde_json::to_string(&meta).expect("our own values are JSON")
 }
 
 /// States of Celery's that say nothing about the task itself, or nothing new.
@@ -244,7 +242,7 @@ fn words(arguments: &Value) -> String {
 mod tests {
     use super::*;
     use crate::store::{Attempt, Delivery, Receipt};
-    use crate::task::NewMessage;
+    use crate::task::{NewMessage, to_json};
 
     // What Celery 5.7.0's worker published for the task of one captured file, oldest first.
     fn captured(name: &str) -> Vec<Value> {

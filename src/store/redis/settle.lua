@@ -4,7 +4,8 @@
 -- nothing is published), brief ('' when it is written down that it ran), and how many arguments more there are. Most have
 -- none; else, and always where it waited for a time: log (JSON, '' to leave it as it is), the retry as step, due (ms),
 -- retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
--- Returns for each '1' stored, '0' the lease was lost, or why it is refused; then nothing of it is done.
+-- Returns nothing where all of them are stored; else for each '1' stored, '0' the lease was lost, or why it is refused:
+-- then nothing of it is done.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
 must_let_go()
@@ -75,7 +76,7 @@ local function settle(at, queue)
   if followers and #followers > 0 then store(followers) end
 end
 
-local answers, traced = {}, {}
+local answers, all_stored, traced = {}, true, {}
 local function settle_batch(at, batch, queue, count)
   local starts, numbers = {}, {}
   for n = 1, count do
@@ -98,6 +99,7 @@ local function settle_batch(at, batch, queue, count)
       end
     end
     answers[#answers + 1] = answer
+    all_stored = all_stored and answer == '1'
   end
   if #closed > 0 then close_in(batch, closed) end
   return at
@@ -112,4 +114,4 @@ if #traced > 0 then
 end
 in_parts('ZADD', HISTORY, known)
 close_history(history)
-return answers
+return all_stored and {} or answers

@@ -17,7 +17,27 @@ pub struct Settling {
     /// Those of one batch stand together.
     pub batch: u64,
     queue: QueueName,
-    arguments: Vec<Vec<u8>>,
+    arguments: Arguments,
+}
+
+/// Arguments of a script, one behind the other.
+#[derive(Default)]
+struct Arguments {
+    text: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Arguments {
+    fn push(&mut self, argument: impl AsRef<[u8]>) {
+        self.text.extend_from_slice(argument.as_ref());
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
 }
 
 /// How long results are kept, and how many runs that have ended.
@@ -30,17 +50,17 @@ pub struct Kept {
 impl Settling {
     /// In bytes.
     pub fn size(&self) -> usize {
-        self.arguments.iter().map(Vec::len).sum()
+        self.arguments.text.len()
     }
 }
 
-/// What came of each: `1`, `0`, or why it is refused, as `settle.lua` says.
+/// What came of each: `1`, `0`, or why it is refused, as `settle.lua` says; nothing where all are stored.
 pub async fn settle(connection: &Connection, kept: Kept, settlings: Vec<Settling>) -> Result<Vec<String>> {
     let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
     for of_batch in settlings.chunk_by(|one, next| one.batch == next.batch) {
         call.arg(of_batch[0].batch).arg(of_batch[0].queue.as_str()).arg(of_batch.len());
-        for argument in of_batch.iter().flat_map(|settling| &settling.arguments) {
+        for argument in of_batch.iter().flat_map(|settling| settling.arguments.iter()) {
             call.arg(argument);
         }
     }
@@ -48,9 +68,9 @@ pub async fn settle(connection: &Connection, kept: Kept, settlings: Vec<Settling
     connection.run_with(bytes, &call).await
 }
 
-/// One delivery in the order of `settle.lua`. `brief` is what the record is to say of the message; `None` when it is
-/// written down already that it ran, else `worker` is written with it.
-pub fn settling(settlement: &Settlement, brief: Option<&str>, worker: &str) -> Settling {
+/// One delivery in the order of `settle.lua`. Unless it is told already that it ran, what the record is to say of the
+/// message is written, and `worker` with it.
+pub fn settling(settlement: &Settlement, is_told: bool, worker: &str) -> Settling {
     let now = Utc::now();
     let Settlement { delivery, ending, follow_ups, .. } = settlement;
     let (state, next) = match ending {
@@ -59,17 +79,17 @@ pub fn settling(settlement: &Settlement, brief: Option<&str>, worker: &str) -> S
         Ending::Revoked { .. } => (State::Revoked, None),
         Ending::Retry { next, .. } => (State::Retry, Some(next)),
     };
-    let attempt = to_json(&Ended::of_settlement(settlement, brief.map(|_| worker), now));
+    let attempt = Ended::of_settlement(settlement, (!is_told).then_some(worker), now);
+    let brief = if is_told { String::new() } else { Brief::of(&delivery.message) };
     let meta = results::of_settlement(settlement, now).unwrap_or_default();
     let (batch, number) = parts(delivery.receipt.token);
-    let mut arguments = vec![
-        number.to_string().into_bytes(),
-        delivery.receipt.id.as_str().into(),
-        state.as_str().into(),
-        attempt.get().into(),
-        meta.into_bytes(),
-        brief.unwrap_or_default().into(),
-    ];
+    let id = delivery.receipt.id.as_str();
+    let bytes = 32 + id.len() + attempt.len() + meta.len() + brief.len();
+    let mut arguments = Arguments { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(8) };
+    arguments.push(number.to_string());
+    for argument in [id, state.as_str(), &attempt, &meta, &brief] {
+        arguments.push(argument);
+    }
     let log = log(settlement);
     let mut more = Vec::new();
     let waited = delivery.message.eta.is_some();
@@ -81,14 +101,14 @@ pub fn settling(settlement: &Settlement, brief: Option<&str>, worker: &str) -> S
         }
         more.extend(follow_ups.iter().flat_map(new_message));
     }
-    arguments.push(more.len().to_string().into_bytes());
-    arguments.extend(more);
+    arguments.push(more.len().to_string());
+    more.iter().for_each(|argument| arguments.push(argument));
     Settling { batch, queue: delivery.message.queue.clone(), arguments }
 }
 
 /// A message that is to be stored, in the order of the scripts: id, queue, step, due time, envelope, brief.
 pub fn new_message(message: &Message) -> [Vec<u8>; 6] {
-    let brief = Brief::of(message).to_text().into_bytes();
+    let brief = Brief::of(message).into_bytes();
     [message.id.as_str().into(), message.queue.as_str().into(), step(message), due(message), message.to_wire(), brief]
 }
 

@@ -17,11 +17,11 @@ use crate::store::{Attempt, Delivery, Ending, Error, Result, Settings, Settled, 
 use crate::task::Message;
 
 use super::connection::Connection;
-use super::record::Brief;
 use super::settle::{Kept, Settling, settle, settling};
 
-/// The most deliveries that one call of the script settles, so that it never keeps others waiting for long.
-const MOST: usize = 256;
+/// The most deliveries that one call of the script settles, so that it never keeps others waiting for long: a claim
+/// waits for two calls, and then what it has granted.
+const MOST: usize = 128;
 
 /// Nor has one call more bytes than this, but for a single delivery that alone has more: others wait behind it.
 const ENOUGH: usize = 1 << 20;
@@ -49,7 +49,7 @@ impl Settler {
     pub fn start(connection: Connection, settings: &Settings) -> Self {
         let kept = Kept { results: settings.keep, runs: settings.history };
         // A sender that finds it full waits: each of them holds a claimed task, and those are bounded by the slots.
-        let (waiting, arrivals) = mpsc::channel(MOST);
+        let (waiting, arrivals) = mpsc::channel(LANES * MOST);
         let calls = watch::Sender::new(0);
         let arrivals = Arc::new(Mutex::new(Arrivals { waiting: arrivals, under_way: calls.subscribe() }));
         let lane = |_| settle_always(connection.clone(), kept, arrivals.clone(), calls.clone());
@@ -57,19 +57,18 @@ impl Settler {
         Self { waiting, worker: settings.worker.clone(), _lanes: lanes }
     }
 
-    /// `brief` is what the record is to say of the message; `None` when it is written down already that it ran.
-    pub async fn settle(&self, settlement: &Settlement, brief: Option<&str>) -> Result<Settled> {
+    /// `is_told` when it is written down already that it ran.
+    pub async fn settle(&self, settlement: &Settlement, is_told: bool) -> Result<Settled> {
         let (answer, answered) = oneshot::channel();
         let stopped = || Error::from(anyhow!("the store is closed"));
-        self.waiting.send((settling(settlement, brief, &self.worker), answer)).await.map_err(|_| stopped())?;
+        self.waiting.send((settling(settlement, is_told, &self.worker), answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 
     /// Settles what did not run here, and sends what follows it.
     pub async fn settle_unrun(&self, delivery: Delivery, ending: Ending, follow_ups: Vec<Message>) -> Result<Settled> {
         let attempt = Attempt { ignore_result: delivery.message.ignore_result == Some(true), ..Attempt::default() };
-        let brief = Brief::of(&delivery.message).to_text();
-        self.settle(&Settlement { delivery, ending, attempt, follow_ups }, Some(&brief)).await
+        self.settle(&Settlement { delivery, ending, attempt, follow_ups }, false).await
     }
 }
 
@@ -146,6 +145,11 @@ pub fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
 // Who asked and went away does not need the answer.
 fn tell(answers: Vec<Answer>, settled: Result<Vec<String>>) {
     match settled {
+        Ok(settled) if settled.is_empty() => {
+            for answer in answers {
+                let _ = answer.send(Ok(Settled::Stored));
+            }
+        }
         Ok(settled) => {
             for (answer, came_of_it) in answers.into_iter().zip(settled) {
                 let _ = answer.send(match came_of_it.as_str() {

@@ -14,6 +14,8 @@ mod times;
 mod unreadable;
 mod writing;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::Json;
@@ -28,11 +30,18 @@ pub use unreadable::{Defect, Known, Unreadable};
 pub struct Foreign {
     headers: Json,
     properties: Json,
-    #[serde(rename = "content-type")]
-    content_type: String,
     #[serde(rename = "content-encoding")]
-    content_encoding: String,
+    content_encoding: Cow<'static, str>,
+    /// Its headers say of no compression; false where nobody looked.
+    #[serde(skip)]
+    is_plain: bool,
 }
+
+/// The type of a body; one of another cannot be run.
+const JSON: &str = "application/json";
+
+/// How a body is encoded whose sender says nothing else.
+const UTF_8: &str = "utf-8";
 
 #[cfg(test)]
 mod tests;

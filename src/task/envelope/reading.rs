@@ -10,22 +10,20 @@ use super::body::{self, GZIP};
 use super::fields::Fields;
 use super::headers::{Headers, Properties};
 use super::unreadable::{Defect, Known, Unreadable};
-use super::{Foreign, protocol_1};
+use super::{Foreign, JSON, UTF_8, protocol_1};
 use crate::task::{Json, MAX_WIRE, Message, Priority, QueueName, TaskId, to_json};
 
 /// How much of each end of a message is looked at that is too large.
 const END: usize = 32 << 10;
 
-const JSON: &str = "application/json";
-
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
     body: Cow<'a, str>,
-    #[serde(rename = "content-type", default)]
-    content_type: Option<String>,
-    #[serde(rename = "content-encoding", default)]
-    content_encoding: Option<String>,
+    #[serde(rename = "content-type", borrow, default)]
+    content_type: Option<Cow<'a, str>>,
+    #[serde(rename = "content-encoding", borrow, default)]
+    content_encoding: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     headers: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -62,13 +60,10 @@ impl Message {
             #[serde(default)]
             compression: Option<String>,
         }
-        let Some(foreign) = &self.foreign else { return Ok(Cow::Borrowed(&self.body)) };
-        let headers = foreign.headers.get();
-        // Most are not, and then their headers need not be read once more. A name may be written with escapes.
-        if !headers.contains("compression") && !headers.contains('\\') {
+        let Some(foreign) = self.foreign.as_ref().filter(|foreign| !foreign.is_plain) else {
             return Ok(Cow::Borrowed(&self.body));
-        }
-        let headers: Compression = serde_json::from_str(headers).map_err(Defect::Headers)?;
+        };
+        let headers: Compression = serde_json::from_str(foreign.headers.get()).map_err(Defect::Headers)?;
         match headers.compression {
             None => Ok(Cow::Borrowed(&self.body)),
             Some(_) => body::decompress(&self.body).map(Cow::Owned),
@@ -83,14 +78,13 @@ fn text(json: &RawValue, name: &str) -> Option<String> {
 
 fn read(queue: QueueName, wire: &[u8]) -> Result<Message, Defect> {
     let envelope: Envelope = serde_json::from_slice(wire).map_err(Defect::Envelope)?;
-    let nothing = to_json(&serde_json::Map::new());
-    let properties = envelope.properties.unwrap_or(&nothing).to_owned();
+    let written = |part: Option<&RawValue>| part.map_or_else(|| to_json(&serde_json::Map::new()), ToOwned::to_owned);
+    let properties = written(envelope.properties);
     let Properties { priority, reply_to, body_encoding } = Properties::read(&properties)?;
-    let mut written: Json = envelope.headers.unwrap_or(&nothing).to_owned();
+    let mut written: Json = written(envelope.headers);
     let mut headers = Headers::read(&written)?;
-    let content_type = envelope.content_type.unwrap_or_else(|| JSON.to_owned());
-    if content_type != JSON {
-        return Err(Defect::ContentType(content_type));
+    if let Some(other) = envelope.content_type.filter(|kind| kind != JSON) {
+        return Err(Defect::ContentType(other.into_owned()));
     }
     if let Some(other) = headers.compression.take_if(|kind| kind != GZIP) {
         return Err(Defect::Compression(other));
@@ -102,6 +96,7 @@ fn read(queue: QueueName, wire: &[u8]) -> Result<Message, Defect> {
         headers = Headers::read(&written)?;
     }
     let (time_limit, soft_time_limit) = headers.limits();
+    let is_plain = headers.compression.is_none();
     Ok(Message {
         id: headers.id.and_then(|id| TaskId::parse(&id).ok()).ok_or(Defect::NoId)?,
         task: headers.task.filter(|task| !task.is_empty()).ok_or(Defect::NotATask)?,
@@ -124,8 +119,11 @@ fn read(queue: QueueName, wire: &[u8]) -> Result<Message, Defect> {
         foreign: Some(Box::new(Foreign {
             headers: written,
             properties,
-            content_type,
-            content_encoding: envelope.content_encoding.unwrap_or_else(|| "utf-8".to_owned()),
+            content_encoding: match envelope.content_encoding {
+                Some(other) if other != UTF_8 => other.into_owned().into(),
+                _ => UTF_8.into(),
+            },
+            is_plain,
         })),
     })
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{Foreign, times};
+use super::{Foreign, JSON, UTF_8, times};
 use crate::task::{Json, Message, to_json};
 
 /// The most of the arguments that `argsrepr` shows, in bytes: the body has them whole.
@@ -38,8 +38,8 @@ impl Message {
         let foreign = self.foreign.as_deref();
         let envelope = Envelope {
             body: BASE64.encode(&self.body),
-            content_encoding: foreign.map_or("utf-8", |foreign| &foreign.content_encoding),
-            content_type: foreign.map_or("application/json", |foreign| &foreign.content_type),
+            content_encoding: foreign.map_or(UTF_8, |foreign| &foreign.content_encoding),
+            content_type: JSON,
             headers: self.headers(),
             properties: self.properties(),
         };
@@ -89,13 +89,11 @@ impl Message {
         }
         let mut headers = self.headers();
         more.for_each(|(name, value)| headers.put(&name, &value));
-        let (mut properties, mut content) = (to_json(&Map::new()), ("application/json", "utf-8"));
-        if let Some(foreign) = &self.foreign {
-            properties = foreign.properties.clone();
-            content = (&foreign.content_type, &foreign.content_encoding);
-        }
-        let (content_type, content_encoding) = (content.0.to_owned(), content.1.to_owned());
-        let foreign = Foreign { headers: to_json(&headers), properties, content_type, content_encoding };
+        let (properties, content_encoding) = match &self.foreign {
+            Some(foreign) => (foreign.properties.clone(), foreign.content_encoding.clone()),
+            None => (to_json(&Map::new()), UTF_8.into()),
+        };
+        let foreign = Foreign { headers: to_json(&headers), properties, content_encoding, is_plain: false };
         Self { foreign: Some(Box::new(foreign)), ..self }
     }
 

@@ -258,7 +258,7 @@ pub async fn a_listed_run_is_whole_but_for_its_log_and_children<P: Place>() {
     let delivery = claim_one(place.stores()).await;
     let log = vec![LogLine { at: Utc::now(), level: "info".into(), text: "long".into() }];
     let attempt = Attempt { log, code: Some("c0de".into()), children: vec![id("child")], ..Attempt::default() };
-    place.stores().queue.settle(Settlement { attempt, ..settlement(&delivery, five()) }).await.unwrap();
+    place.stores().queue.settle(Settlement { attempt, ..settlement(&delivery, five()) }.into()).await.unwrap();
 
     let run = place.stores().history.search(&any(1)).await.unwrap().runs.remove(0);
 

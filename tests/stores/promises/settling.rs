@@ -26,7 +26,8 @@ pub async fn a_success_is_kept_with_everything_about_it<P: Place>() {
         ignore_result: false,
     };
 
-    let settled = place.stores().queue.settle(umbel::store::Settlement { attempt, ..settlement(&delivery, five()) });
+    let settled =
+        place.stores().queue.settle(umbel::store::Settlement { attempt, ..settlement(&delivery, five()) }.into());
     assert_eq!(settled.await.unwrap(), Settled::Stored);
 
     let run = load(place.stores(), "m1").await;
@@ -93,7 +94,8 @@ pub async fn an_ignored_result_is_not_kept<P: Place>() {
     let attempt = Attempt { ignore_result: true, ..Attempt::default() };
 
     let ending = Ending::Success { result: None };
-    let settled = place.stores().queue.settle(umbel::store::Settlement { attempt, ..settlement(&delivery, ending) });
+    let settled =
+        place.stores().queue.settle(umbel::store::Settlement { attempt, ..settlement(&delivery, ending) }.into());
 
     assert_eq!(settled.await.unwrap(), Settled::Stored);
     let run = load(place.stores(), "m1").await;
@@ -122,7 +124,7 @@ pub async fn of_racing_settlements_one_counts<P: Place>() {
 
     let racers = (0..16).map(|number| {
         let follow_ups = vec![message(&format!("follow-up-{number}"))];
-        place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) })
+        place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) }.into())
     });
     let all = futures_util::future::join_all(racers).await;
 
@@ -136,7 +138,8 @@ pub async fn follow_ups_are_pushed_in_the_same_step<P: Place>() {
     let delivery = claim_one(place.stores()).await;
 
     let follow_ups = messages(&["m2", "m3"]);
-    let settled = place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) });
+    let settled =
+        place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) }.into());
 
     assert_eq!(settled.await.unwrap(), Settled::Stored);
     assert_eq!(ids(&claim(place.stores(), 10).await), ["m2", "m3"]);
@@ -150,7 +153,8 @@ pub async fn a_lost_lease_pushes_no_follow_ups<P: Place>() {
     let mut again = claim_with_sweeps(place.stores(), 1, SHORT_LEASE * 20).await;
 
     let follow_ups = vec![message("m2")];
-    let settled = place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&lost, five()) });
+    let settled =
+        place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&lost, five()) }.into());
 
     assert_eq!(settled.await.unwrap(), Settled::LeaseLost);
     assert!(place.stores().results.load(&id("m2")).await.unwrap().is_none());
@@ -163,7 +167,8 @@ pub async fn a_follow_up_that_is_known_already_is_not_sent_twice<P: Place>() {
     let delivery = claim_one(place.stores()).await;
 
     let follow_ups = messages(&["m2", "m3", "m3"]);
-    let settled = place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) });
+    let settled =
+        place.stores().queue.settle(umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) }.into());
 
     assert_eq!(settled.await.unwrap(), Settled::Stored);
     assert_eq!(state(place.stores(), "m1").await, State::Success);
@@ -188,7 +193,7 @@ pub async fn a_follow_up_keeps_what_its_sender_wrote_about_it<P: Place>() {
     let follow_ups = linked(&delivery, &json!({ "task": "math.mul", "args": [10], "options": options }));
 
     let settled = umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) };
-    assert_eq!(place.stores().queue.settle(settled).await.unwrap(), Settled::Stored);
+    assert_eq!(place.stores().queue.settle(settled.into()).await.unwrap(), Settled::Stored);
 
     let follower = claim_one(place.stores()).await.message;
     let wire: Value = serde_json::from_slice(&follower.to_wire()).unwrap();
@@ -207,7 +212,7 @@ pub async fn a_follow_up_waits_until_it_is_due<P: Place>() {
     let follow_ups = linked(&delivery, &json!({ "task": "math.mul", "options": options }));
 
     let settled = umbel::store::Settlement { follow_ups, ..settlement(&delivery, five()) };
-    assert_eq!(place.stores().queue.settle(settled).await.unwrap(), Settled::Stored);
+    assert_eq!(place.stores().queue.settle(settled.into()).await.unwrap(), Settled::Stored);
 
     assert_eq!(state(place.stores(), "m2").await, State::Scheduled);
     assert_nothing_comes(place.stores()).await;

@@ -119,7 +119,7 @@ async fn what_was_settled_without_an_answer_keeps_its_first_value() {
     let delivery = claim_one(&stores).await;
 
     proxy.set(TO_CLIENT, Way::Swallowed);
-    let unanswered = stores.queue.settle(settlement(&delivery, five())).await;
+    let unanswered = stores.queue.settle(settlement(&delivery, five()).into()).await;
     proxy.mend();
     answers_again(&stores).await;
     let again = settle(&stores, &delivery, Ending::Success { result: Some(to_json(&6)) }).await;

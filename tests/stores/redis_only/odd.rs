@@ -155,12 +155,12 @@ async fn a_follower_that_cannot_be_sent_refuses_its_settlement_and_no_other() {
     let _: u64 = raw.lpush("celery-task-meta-m3", OTHER).unwrap();
     let follow_ups = vec![NewMessage { queue: named("mail"), ..crate::place::draft("linked") }.build()];
     let linked =
-        || stores.queue.settle(Settlement { follow_ups: follow_ups.clone(), ..settlement(&claimed[0], five()) });
+        || stores.queue.settle(Settlement { follow_ups: follow_ups.clone(), ..settlement(&claimed[0], five()) }.into());
 
     let (refused, beside, over_other) = tokio::join!(
         linked(),
-        stores.queue.settle(settlement(&claimed[1], five())),
-        stores.queue.settle(settlement(&claimed[2], five()))
+        stores.queue.settle(settlement(&claimed[1], five()).into()),
+        stores.queue.settle(settlement(&claimed[2], five()).into())
     );
 
     assert!(refused.unwrap_err().to_string().contains("under `mail` lies a hash"));
@@ -183,7 +183,7 @@ async fn nothing_is_settled_where_it_could_not_be_let_go() {
         lay(&mut raw, key);
 
         let ending = Ending::Success { result: Some(to_json(&5)) };
-        let refused = stores.queue.settle(settlement(&deliveries[0], ending)).await.unwrap_err().to_string();
+        let refused = stores.queue.settle(settlement(&deliveries[0], ending).into()).await.unwrap_err().to_string();
         let kept = stores.queue.put_back(vec![deliveries[1].clone()], Duration::ZERO).await.unwrap_err().to_string();
 
         assert!(refused.contains(key) && kept.contains(key), "{refused} {kept}");

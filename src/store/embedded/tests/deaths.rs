@@ -80,9 +80,9 @@ async fn an_attempt_that_ended_has_not_died() {
     let stores = open_in(&folder).unwrap();
     stores.queue.push(vec![message("m1"), message("m2")], None).await.unwrap();
     let first = start(&stores).await;
-    stores.queue.settle(success(&first)).await.unwrap();
+    stores.queue.settle(success(&first).into()).await.unwrap();
     let second = start(&stores).await;
-    stores.queue.settle(retry(&second)).await.unwrap();
+    stores.queue.settle(retry(&second).into()).await.unwrap();
     drop(stores);
 
     assert_eq!(next_delivery_after_death(&folder).await, (false, 0));
@@ -98,7 +98,7 @@ async fn the_death_of_an_earlier_attempt_counts() {
     let stores = open_in(&folder).unwrap();
     let second = start(&stores).await;
 
-    stores.queue.settle(retry(&second)).await.unwrap();
+    stores.queue.settle(retry(&second).into()).await.unwrap();
 
     let third = claim(&stores).await;
     assert_eq!((third.message.retries, third.deaths), (1, 1));

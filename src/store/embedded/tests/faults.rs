@@ -19,7 +19,7 @@ async fn a_store_that_became_read_only_says_so_and_works_again_afterwards() {
     let refused = embedded.writer.write(move |desk| {
         // To SQLite this is what a disk is that was mounted read-only.
         desk.db.pragma_update(None, "query_only", true)?;
-        let settled = desk.settle(settlement, Utc::now()).map_err(|fault| desk.explain(fault));
+        let settled = desk.settle(&settlement, Utc::now()).map_err(|fault| desk.explain(fault));
         let pushed = desk.push(&[message("m2")], None, Utc::now()).map_err(|fault| desk.explain(fault));
         desk.db.pragma_update(None, "query_only", false)?;
         Ok([settled.map(drop), pushed.map(drop)])
@@ -33,7 +33,7 @@ async fn a_store_that_became_read_only_says_so_and_works_again_afterwards() {
         );
     }
     assert_eq!(stores.results.load(&claimed[0].message.id).await.unwrap().unwrap().state, State::Started);
-    assert_eq!(stores.queue.settle(success(&claimed[0])).await.unwrap(), Settled::Stored);
+    assert_eq!(stores.queue.settle(success(&claimed[0]).into()).await.unwrap(), Settled::Stored);
     stores.queue.push(vec![message("m2")], None).await.unwrap();
     assert_eq!(stores.queue.queues().await.unwrap()[0].depth.ready, 1);
 }

@@ -59,7 +59,7 @@ async fn results_whose_dropping_was_not_committed_are_dropped_later() {
     let (embedded, stores) = start(Settings { keep: Duration::ZERO, ..Settings::default() });
     stores.queue.push(vec![message("m1")], None).await.unwrap();
     let claimed = stores.queue.claim(&Queues::Every, 1, PATIENCE).await.unwrap();
-    stores.queue.settle(success(&claimed[0])).await.unwrap();
+    stores.queue.settle(success(&claimed[0]).into()).await.unwrap();
     let result = async || stores.results.load(&claimed[0].message.id).await.unwrap().unwrap().result;
 
     fail_to_commit(&embedded, |desk| desk.tidy(Utc::now())).await;

@@ -5,7 +5,7 @@ use super::*;
 async fn run(stores: &Stores, id: &str) {
     stores.queue.push(vec![message(id)], None).await.unwrap();
     let claimed = stores.queue.claim(&Queues::Every, 1, PATIENCE).await.unwrap();
-    stores.queue.settle(success(&claimed[0])).await.unwrap();
+    stores.queue.settle(success(&claimed[0]).into()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
