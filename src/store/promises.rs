@@ -135,7 +135,7 @@ pub trait Queue: Send + Sync {
     async fn claim(&self, queues: &Queues, max: usize, patience: Duration) -> Result<Vec<Delivery>>;
 
     /// Ends a delivery in one atomic step, see [`Settlement`]. After `Away` it may be stored all the same: then the same
-    /// settlement is answered with `LeaseLost`.
+    /// settlement is answered with `LeaseLost`. It is shared because it is kept for another try.
     async fn settle(&self, settlement: Arc<Settlement>) -> Result<Settled>;
 
     /// Gives up the right of redelivery before the script starts (`acks_late: false`): whatever happens, the task is

@@ -66,12 +66,13 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
                 _ => Vec::new(),
             };
             let judged = Judged { verdict: *verdict, follow_ups };
-            return settle(floor, settlement(floor, delivery, judged, Attempt::default(), Duration::ZERO)).await;
+            floor.journal.settled(&delivery.message, &judged.verdict, Duration::ZERO);
+            return settle(floor, settlement(delivery, judged, Attempt::default())).await;
         }
     };
     meter.received();
     floor.journal.received(&delivery.message);
-    // What few tasks need is apart from what waits for each of the others, which are many.
+    // Boxed, as `put_back` is: thousands wait here, and each has the size of the largest step that is not.
     if !task.options.acks_late && !Box::pin(acknowledge(floor, &delivery)).await {
         return;
     }
@@ -99,7 +100,8 @@ pub async fn run(floor: &Arc<Floor>, delivery: Delivery) {
         attempt.children.extend(judged.follow_ups.iter().map(|follower| follower.id.clone()));
     }
     meter.settled(&judged.verdict);
-    settle(floor, settlement(floor, delivery, judged, attempt, took)).await;
+    floor.journal.settled(&delivery.message, &judged.verdict, took);
+    settle(floor, settlement(delivery, judged, attempt)).await;
 }
 
 /// The task of `delivery`, or what becomes of it when it may not start.
@@ -228,10 +230,9 @@ async fn put_back(floor: &Floor, delivery: Delivery) {
     Box::pin(floor.give_back(vec![delivery], Duration::ZERO, &floor.hurry)).await;
 }
 
-/// What is to be written of an attempt that took so long.
-fn settlement(floor: &Floor, delivery: Delivery, judged: Judged, attempt: Attempt, took: Duration) -> Arc<Settlement> {
+/// What is to be written of an attempt that has just ended.
+fn settlement(delivery: Delivery, judged: Judged, attempt: Attempt) -> Arc<Settlement> {
     let Judged { verdict, follow_ups } = judged;
-    floor.journal.settled(&delivery.message, &verdict, took);
     let now = Utc::now();
     Arc::new(Settlement {
         ending: ending(&delivery.message, verdict, now, attempt.ignore_result),

@@ -34,7 +34,8 @@ impl Pace {
         self.mean.store(next, Ordering::Relaxed);
     }
 
-    /// How many to claim now, with `under_way` not settled; 0 when it is better to wait for an end.
+    /// How many to claim now, with `under_way` not settled; 0 when it is better to wait for an end, which is never so
+    /// with nothing under way.
     pub fn room(&self, under_way: usize) -> usize {
         let target = self.target();
         let room = target.saturating_sub(under_way);
@@ -85,6 +86,18 @@ mod tests {
 
         assert_eq!(pace.room(0), 8);
         assert_eq!(pace.room(7), 1);
+    }
+
+    #[test]
+    fn there_is_always_room_where_nothing_is_under_way() {
+        for slots in [1, 8, 4_096] {
+            for took in [1, 5_000, 50_000_000, u64::MAX] {
+                let pace = Pace::new(slots);
+                pace.note(Duration::from_nanos(took));
+
+                assert!(pace.room(0) > 0, "{slots} {took}");
+            }
+        }
     }
 
     #[test]

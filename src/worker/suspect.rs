@@ -59,7 +59,8 @@ pub async fn run_alone(
 }
 
 impl Floor {
-    // Nothing is under way. Only who claims may wait so: each end is told to one.
+    // Nothing is under way. Only who claims may wait so: an end that leaves room is told to one, and the last one always
+    // does.
     async fn quiet(&self, executions: &TaskTracker) {
         while !executions.is_empty() {
             self.ended.notified().await;

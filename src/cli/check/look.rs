@@ -22,9 +22,10 @@ pub(super) struct Found {
     /// The scripts that were loaded, and why one was not: something in it or in what it imports.
     scripts: Vec<(String, Option<Broken>)>,
     manifests: Vec<String>,
-    /// How much there was.
+    /// How many of each there were.
     pub tasks: usize,
     pub plugins: usize,
+    /// Of the timetable.
     pub entries: usize,
 }
 

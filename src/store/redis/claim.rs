@@ -25,7 +25,7 @@ use super::settle::{due, due_ms, expires, expires_ms};
 use super::taking::{Batch, tokens};
 
 /// The most messages that one call of the script claims, so that it never keeps others waiting for long. Until they are
-/// here and have started, many milliseconds later, those of the claim before are all there is to do.
+/// here and have started, many milliseconds later, those of the claim before are all that there is to do.
 pub(super) const MOST: usize = 896;
 
 /// How long is waited at the most while something else lies under the key of a queue, before it is looked for again.
@@ -100,8 +100,8 @@ impl Redis {
         });
         let found = answered.await.map_err(|_| Error::from(anyhow!("the store is closed")))??;
         let mut deliveries = Vec::new();
-        let held = found.accept().into_iter().map(|(delivery, is_told)| {
-            let held = Held::new(&delivery, is_told);
+        let held = found.accept().into_iter().map(|(delivery, is_written)| {
+            let held = Held::new(&delivery, is_written);
             deliveries.push(delivery);
             held
         });
@@ -206,7 +206,7 @@ impl Redis {
         call.arg(&self.settings.worker).arg(SUSPECTED_FOR.as_millis() as u64);
         let mut bytes = 0;
         for Candidate { token, message } in &candidates {
-            let brief = Brief::of(message);
+            let brief = Brief::text_of(message);
             bytes += brief.len();
             call.arg(*token).arg(message.queue.as_str()).arg(message.id.as_str());
             call.arg(due(message)).arg(expires(message)).arg(brief);

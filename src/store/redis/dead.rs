@@ -167,8 +167,8 @@ fn answer(why: &Unreadable) -> [String; 4] {
     let (now, failure) = (Utc::now(), why.why.failure());
     let subject = Subject { id, parent_id: parent_id.as_ref(), group_id: group_id.as_deref() };
     let meta = if *ignore_result { String::new() } else { results::of_refusal(subject, &failure, now) };
-    let attempt = Ended::of_refusal(&failure, now);
-    [id.to_string(), Brief::of_known(known), attempt, meta]
+    let attempt = Ended::text_of_refusal(&failure, now);
+    [id.to_string(), Brief::text_of_known(known), attempt, meta]
 }
 
 #[cfg(test)]

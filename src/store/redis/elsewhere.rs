@@ -66,7 +66,7 @@ impl Redis {
         let mut any = false;
         for Look { run, .. } in looks.filter(|look| look.ended_elsewhere) {
             any = true;
-            call.arg(run.id.as_str()).arg(run.state.as_str()).arg(Ended::of_run(run));
+            call.arg(run.id.as_str()).arg(run.state.as_str()).arg(Ended::text_of_run(run));
         }
         if any { self.connection.run(&call).await } else { Ok(()) }
     }

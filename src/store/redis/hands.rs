@@ -22,7 +22,7 @@ use crate::task::{Message, TaskId};
 use super::connection::Connection;
 use super::fault::PATIENCE;
 use super::record::Brief;
-use super::settler::fitting;
+use super::settler::ENOUGH;
 
 /// How often it is looked what is to be written down; what is as old as that is.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -32,13 +32,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 const MOST: usize = 500;
 
 /// One delivery of ours.
+#[derive(Clone)]
 pub struct Held {
     message: Arc<Message>,
     token: u64,
     /// Its process died before, perhaps because of it.
     redelivered: bool,
-    /// It is written down that it runs.
-    is_told: bool,
+    /// It is written down in Redis that it runs.
+    is_written: bool,
     /// Its script has begun.
     begun: bool,
     /// It is among those of which something is to be written.
@@ -46,10 +47,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// `is_told` when it is written down already that it runs.
-    pub fn new(delivery: &Delivery, is_told: bool) -> Self {
+    /// `is_written` when it is written down already that it runs.
+    pub fn new(delivery: &Delivery, is_written: bool) -> Self {
         let (message, token) = (delivery.message.clone(), delivery.receipt.token);
-        Self { message, token, redelivered: delivery.redelivered, is_told, begun: false, listed: false }
+        Self { message, token, redelivered: delivery.redelivered, is_written, begun: false, listed: false }
     }
 
     pub fn receipt(&self) -> Receipt {
@@ -89,15 +90,15 @@ impl Pages {
         !self.fresh.is_empty() || !self.ripe.is_empty()
     }
 
-    // Of these, those of which something is to be written still. They are not listed any more.
-    fn take_listed(&mut self, tokens: Vec<u64>) -> Vec<u64> {
-        let mut is_listed = |token: &u64| self.held.get_mut(token).is_some_and(|held| std::mem::take(&mut held.listed));
-        tokens.into_iter().filter(|token| is_listed(token)).collect()
+    // Those of these of which something is to be written still. They are not listed any more.
+    fn unlist(&mut self, mut tokens: Vec<u64>) -> Vec<u64> {
+        tokens.retain(|token| self.held.get_mut(token).is_some_and(|held| std::mem::take(&mut held.listed)));
+        tokens
     }
 
-    fn list_again(&mut self, tokens: &[u64]) {
+    fn list(&mut self, tokens: &[u64]) {
         for token in tokens {
-            // What is settled meanwhile needs no word.
+            // What was let go meanwhile needs no word, and what is being settled is left out by the script.
             if let Some(held) = self.held.get_mut(token).filter(|held| !held.listed) {
                 held.listed = true;
                 self.ripe.push(*token);
@@ -124,7 +125,7 @@ impl Hands {
     pub fn take(&self, deliveries: impl IntoIterator<Item = Held>) {
         let mut pages = self.book.pages();
         for held in deliveries {
-            let (token, listed) = (held.token, !held.is_told);
+            let (token, listed) = (held.token, !held.is_written);
             if listed {
                 pages.fresh.push(token);
             }
@@ -150,7 +151,7 @@ impl Hands {
         let mut pages = self.book.pages();
         pages.held.get_mut(&token).is_none_or(|held| {
             held.listed = false;
-            held.is_told
+            held.is_written
         })
     }
 
@@ -174,7 +175,7 @@ impl Hands {
         let concerned = {
             let pages = self.book.pages();
             // Nothing is ours where only questions are asked, and then nothing is looked through.
-            pages.held.values().any(|held| !held.is_told && held.message.id == *id)
+            pages.held.values().any(|held| !held.is_written && held.message.id == *id)
         };
         if concerned { self.write().await } else { Ok(()) }
     }
@@ -234,60 +235,75 @@ impl Book {
     // Writes what is ripe, or everything.
     async fn write(&self, all: bool) -> Result<()> {
         let _writing = self.writing.lock().await;
-        let (tokens, waiting) = {
-            let mut pages = self.pages();
-            let fresh = std::mem::take(&mut pages.fresh);
-            let mut tokens = std::mem::replace(&mut pages.ripe, fresh);
-            if all {
-                tokens.append(&mut pages.ripe);
-            }
-            (pages.take_listed(tokens), if all { std::mem::take(&mut pages.waiting) } else { Vec::new() })
-        };
-        let mut rest = tokens.as_slice();
-        while !rest.is_empty() {
-            let part = self.first_part(rest);
-            if let Err(cause) = self.mark(&rest[..part]).await {
-                let mut pages = self.pages();
-                pages.list_again(rest);
-                pages.waiting.extend(waiting);
-                return Err(cause);
-            }
-            rest = &rest[part..];
+        let mut taken = self.take_listed(all);
+        while !taken.tokens.is_empty() {
+            let part = self.mark(&taken.tokens).await?;
+            taken.tokens.drain(..part);
         }
-        for waiting in waiting {
+        for waiting in taken.waiting.drain(..) {
             // It may have gone on already.
             let _ = waiting.try_send(());
         }
         Ok(())
     }
 
-    fn first_part(&self, tokens: &[u64]) -> usize {
-        let pages = self.pages();
-        let size = |token| pages.held.get(token).map_or(0, |held| held.message.body.len());
-        fitting(tokens.iter().take(MOST).map(size))
+    fn take_listed(&self, all: bool) -> Taken<'_> {
+        let mut pages = self.pages();
+        let fresh = std::mem::take(&mut pages.fresh);
+        let mut tokens = std::mem::replace(&mut pages.ripe, fresh);
+        if all {
+            tokens.append(&mut pages.ripe);
+        }
+        let waiting = if all { std::mem::take(&mut pages.waiting) } else { Vec::new() };
+        Taken { book: self, tokens: pages.unlist(tokens), waiting }
     }
 
-    // The order of `mark.lua`.
-    async fn mark(&self, tokens: &[u64]) -> Result<()> {
+    // Writes down the first of these, as many as go into one call, in the order of `mark.lua`; how many those are.
+    async fn mark(&self, tokens: &[u64]) -> Result<usize> {
         let mut call = self.connection.scripts().mark.prepare_invoke();
         call.arg(&self.worker);
-        let mut bytes = 0;
-        {
-            let pages = self.pages();
-            for held in tokens.iter().filter_map(|token| pages.held.get(token)) {
-                let brief = if held.is_told { String::new() } else { Brief::of(&held.message) };
-                bytes += brief.len();
-                call.arg(held.token).arg(u8::from(held.begun));
-                call.arg(held.message.id.as_str()).arg(held.message.queue.as_str()).arg(brief);
+        let (mut part, mut bytes) = (0, 0);
+        for token in tokens.iter().take(MOST) {
+            part += 1;
+            // A large body is read here, while others may have the pages.
+            let held = self.pages().held.get(token).cloned();
+            let Some(Held { message, is_written, begun, .. }) = held else { continue };
+            let brief = if is_written { String::new() } else { Brief::text_of(&message) };
+            bytes += brief.len();
+            call.arg(*token).arg(u8::from(begun)).arg(message.id.as_str()).arg(message.queue.as_str()).arg(brief);
+            if bytes >= ENOUGH {
+                break;
             }
         }
         self.connection.run_with::<()>(bytes, &call).await?;
         let mut pages = self.pages();
-        for token in tokens {
+        for token in &tokens[..part] {
             if let Some(held) = pages.held.get_mut(token) {
-                held.is_told = true;
+                held.is_written = true;
             }
         }
-        Ok(())
+        Ok(part)
+    }
+}
+
+/// What somebody is about to write; what of it is not written in the end is listed again.
+struct Taken<'a> {
+    book: &'a Book,
+    tokens: Vec<u64>,
+    waiting: Vec<SyncSender<()>>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.tokens.is_empty() && self.waiting.is_empty() {
+            return;
+        }
+        let mut pages = self.book.pages();
+        pages.list(&self.tokens);
+        if !self.waiting.is_empty() {
+            pages.waiting.append(&mut self.waiting);
+            self.book.urgent.notify_one();
+        }
+        self.book.something.notify_one();
     }
 }

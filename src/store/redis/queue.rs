@@ -119,8 +119,8 @@ impl Queue for Arc<Redis> {
 
     async fn settle(&self, settlement: Arc<Settlement>) -> Result<Settled> {
         let token = settlement.delivery.receipt.token;
-        let is_told = self.hands.settling(token);
-        let settled = self.settler.settle(&settlement, is_told).await?;
+        let is_written = self.hands.settling(token);
+        let settled = self.settler.settle(&settlement, is_written).await?;
         self.hands.let_go(token);
         Ok(settled)
     }
@@ -169,7 +169,7 @@ impl Queue for Arc<Redis> {
             let mut call = self.connection.scripts().revoke.prepare_invoke();
             call.arg(id.as_str())
                 .arg(u8::from(terminate))
-                .arg(Ended::of_revocation("revoked", now))
+                .arg(Ended::text_of_revocation("revoked", now))
                 .arg(told.unwrap_or_default())
                 .arg(self.settings.keep.as_secs().max(1))
                 .arg(u8::from(known))
@@ -213,7 +213,7 @@ impl Queue for Arc<Redis> {
             let mut call = self.connection.scripts().purge.prepare_invoke();
             call.arg(queue.as_str())
                 .arg(PURGED)
-                .arg(Ended::of_revocation("purged", now))
+                .arg(Ended::text_of_revocation("purged", now))
                 .arg(results::of_purge(now))
                 .arg(self.settings.keep.as_secs().max(1))
                 .arg(self.settings.history);

@@ -47,10 +47,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl<'a> Brief<'a> {
     /// The text of it.
-    pub fn of(message: &Message) -> String {
-        let written = message.with_arguments(|args, kwargs| Brief::new(message, Some((args, kwargs))).to_text());
+    pub fn text_of(message: &Message) -> String {
+        let written = message.with_arguments(|args, kwargs| text(&Brief::new(message, Some((args, kwargs)))));
         // A body that cannot be read is told by who runs it.
-        written.unwrap_or_else(|_| Brief::new(message, None).to_text())
+        written.unwrap_or_else(|_| text(&Brief::new(message, None)))
     }
 
     fn new(message: &'a Message, arguments: Option<(&'a RawValue, &'a RawValue)>) -> Self {
@@ -71,7 +71,7 @@ impl<'a> Brief<'a> {
     }
 
     /// The text of what can be said of a message that cannot be run.
-    pub fn of_known(known: &Known) -> String {
+    pub fn text_of_known(known: &Known) -> String {
         let brief = Brief {
             task: known.task.as_deref().unwrap_or("unknown").into(),
             priority: 0,
@@ -84,11 +84,7 @@ impl<'a> Brief<'a> {
             group_id: known.group_id.as_deref().map(Into::into),
             ignore_result: known.ignore_result,
         };
-        brief.to_text()
-    }
-
-    fn to_text(&self) -> String {
-        text(self)
+        text(&brief)
     }
 }
 
@@ -113,7 +109,7 @@ pub struct Ended<'a> {
 
 impl Ended<'_> {
     /// The text of it.
-    pub fn of_settlement(settlement: &Settlement, worker: Option<&str>, now: Timestamp) -> String {
+    pub fn text_of_settlement(settlement: &Settlement, worker: Option<&str>, now: Timestamp) -> String {
         let attempt = &settlement.attempt;
         text(&Ended {
             started_at: attempt.started_at,
@@ -130,19 +126,19 @@ impl Ended<'_> {
     }
 
     /// The text of a task that could not be run.
-    pub fn of_refusal(why: &Failure, now: Timestamp) -> String {
+    pub fn text_of_refusal(why: &Failure, now: Timestamp) -> String {
         text(&Ended { finished_at: Some(now), error: Some(Cow::Borrowed(why)), ..Ended::default() })
     }
 
     /// The text of a task that a worker of another kind ran, as far as Celery's result tells.
-    pub fn of_run(run: &Run) -> String {
+    pub fn text_of_run(run: &Run) -> String {
         let error = run.error.as_ref().map(Cow::Borrowed);
         text(&Ended { finished_at: run.finished_at, error, ..Ended::default() })
     }
 
     /// The text of a task that did not start, for this reason.
-    pub fn of_revocation(reason: &str, now: Timestamp) -> String {
-        Self::of_refusal(&results::revocation(reason), now)
+    pub fn text_of_revocation(reason: &str, now: Timestamp) -> String {
+        Self::text_of_refusal(&results::revocation(reason), now)
     }
 }
 

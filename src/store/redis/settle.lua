@@ -4,7 +4,7 @@
 -- nothing is published), brief ('' when it is written down that it ran), and how many arguments more there are. Most have
 -- none; else, and always where it waited for a time: log (JSON, '' to leave it as it is), the retry as step, due (ms),
 -- retries and envelope ('' for none), and of each follow-up: id, queue, step, due (ms), envelope, brief.
--- Returns nothing where all of them are stored; else for each '1' stored, '0' the lease was lost, or why it is refused:
+-- Returns 'all' where all of them are stored; else for each '1' stored, '0' the lease was lost, or why it is refused:
 -- then nothing of it is done.
 
 local keep, history = ARGV[1], tonumber(ARGV[2])
@@ -114,4 +114,4 @@ if #traced > 0 then
 end
 in_parts('ZADD', HISTORY, known)
 close_history(history)
-return all_stored and {} or answers
+return all_stored and { 'all' } or answers

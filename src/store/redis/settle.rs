@@ -21,7 +21,6 @@ pub struct Settling {
 }
 
 /// Arguments of a script, one behind the other.
-#[derive(Default)]
 struct Arguments {
     text: Vec<u8>,
     /// Where each ends.
@@ -54,7 +53,7 @@ impl Settling {
     }
 }
 
-/// What came of each: `1`, `0`, or why it is refused, as `settle.lua` says; nothing where all are stored.
+/// What came of each: `1`, `0`, or why it is refused, as `settle.lua` says; `all` alone where all are stored.
 pub async fn settle(connection: &Connection, kept: Kept, settlings: Vec<Settling>) -> Result<Vec<String>> {
     let mut call = connection.scripts().settle.prepare_invoke();
     call.arg(kept.results.as_secs().max(1)).arg(kept.runs);
@@ -68,9 +67,9 @@ pub async fn settle(connection: &Connection, kept: Kept, settlings: Vec<Settling
     connection.run_with(bytes, &call).await
 }
 
-/// One delivery in the order of `settle.lua`. Unless it is told already that it ran, what the record is to say of the
-/// message is written, and `worker` with it.
-pub fn settling(settlement: &Settlement, is_told: bool, worker: &str) -> Settling {
+/// One delivery in the order of `settle.lua`. Unless it is written down already that it ran, what the record is to say
+/// of the message is written, and `worker` with it.
+pub fn settling(settlement: &Settlement, is_written: bool, worker: &str) -> Settling {
     let now = Utc::now();
     let Settlement { delivery, ending, follow_ups, .. } = settlement;
     let (state, next) = match ending {
@@ -79,11 +78,12 @@ pub fn settling(settlement: &Settlement, is_told: bool, worker: &str) -> Settlin
         Ending::Revoked { .. } => (State::Revoked, None),
         Ending::Retry { next, .. } => (State::Retry, Some(next)),
     };
-    let attempt = Ended::of_settlement(settlement, (!is_told).then_some(worker), now);
-    let brief = if is_told { String::new() } else { Brief::of(&delivery.message) };
+    let attempt = Ended::text_of_settlement(settlement, (!is_written).then_some(worker), now);
+    let brief = if is_written { String::new() } else { Brief::text_of(&delivery.message) };
     let meta = results::of_settlement(settlement, now).unwrap_or_default();
     let (batch, number) = parts(delivery.receipt.token);
     let id = delivery.receipt.id.as_str();
+    // With room for the numbers beside them, so that most need no other place.
     let bytes = 32 + id.len() + attempt.len() + meta.len() + brief.len();
     let mut arguments = Arguments { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(8) };
     arguments.push(number.to_string());
@@ -108,7 +108,7 @@ pub fn settling(settlement: &Settlement, is_told: bool, worker: &str) -> Settlin
 
 /// A message that is to be stored, in the order of the scripts: id, queue, step, due time, envelope, brief.
 pub fn new_message(message: &Message) -> [Vec<u8>; 6] {
-    let brief = Brief::of(message).into_bytes();
+    let brief = Brief::text_of(message).into_bytes();
     [message.id.as_str().into(), message.queue.as_str().into(), step(message), due(message), message.to_wire(), brief]
 }
 

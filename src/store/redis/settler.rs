@@ -20,11 +20,11 @@ use super::connection::Connection;
 use super::settle::{Kept, Settling, settle, settling};
 
 /// The most deliveries that one call of the script settles, so that it never keeps others waiting for long: a claim
-/// waits for two calls, and then what it has granted.
+/// waits behind two calls, and so do the messages that it has granted.
 const MOST: usize = 128;
 
 /// Nor has one call more bytes than this, but for a single delivery that alone has more: others wait behind it.
-const ENOUGH: usize = 1 << 20;
+pub const ENOUGH: usize = 1 << 20;
 
 /// How many calls of the script are on their way at once: Redis works on one while the next is made.
 const LANES: usize = 2;
@@ -34,6 +34,9 @@ const WORTHWHILE: usize = MOST / 2;
 
 /// Nor do any wait longer than this for others: the call that is on its way may be a large one.
 const MOMENT: Duration = Duration::from_millis(5);
+
+/// What the script answers where all of a call are stored.
+const ALL: &str = "all";
 
 type Answer = oneshot::Sender<Result<Settled>>;
 
@@ -57,11 +60,11 @@ impl Settler {
         Self { waiting, worker: settings.worker.clone(), _lanes: lanes }
     }
 
-    /// `is_told` when it is written down already that it ran.
-    pub async fn settle(&self, settlement: &Settlement, is_told: bool) -> Result<Settled> {
+    /// `is_written` when it is written down already that it ran.
+    pub async fn settle(&self, settlement: &Settlement, is_written: bool) -> Result<Settled> {
         let (answer, answered) = oneshot::channel();
         let stopped = || Error::from(anyhow!("the store is closed"));
-        self.waiting.send((settling(settlement, is_told, &self.worker), answer)).await.map_err(|_| stopped())?;
+        self.waiting.send((settling(settlement, is_written, &self.worker), answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 
@@ -133,7 +136,7 @@ async fn settle_always(
 }
 
 /// How many of the first go into one call by their sizes in bytes; one does in any case.
-pub fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0usize;
     let fit = sizes.take_while(|size| {
         bytes = bytes.saturating_add(*size);
@@ -145,7 +148,7 @@ pub fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
 // Who asked and went away does not need the answer.
 fn tell(answers: Vec<Answer>, settled: Result<Vec<String>>) {
     match settled {
-        Ok(settled) if settled.is_empty() => {
+        Ok(settled) if settled == [ALL] => {
             for answer in answers {
                 let _ = answer.send(Ok(Settled::Stored));
             }

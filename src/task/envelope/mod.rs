@@ -32,7 +32,7 @@ pub struct Foreign {
     properties: Json,
     #[serde(rename = "content-encoding")]
     content_encoding: Cow<'static, str>,
-    /// Its headers say of no compression; false where nobody looked.
+    /// Its headers say nothing of compression; false where nobody has looked.
     #[serde(skip)]
     is_plain: bool,
 }

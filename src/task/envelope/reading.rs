@@ -16,14 +16,18 @@ use crate::task::{Json, MAX_WIRE, Message, Priority, QueueName, TaskId, to_json}
 /// How much of each end of a message is looked at that is too large.
 const END: usize = 32 << 10;
 
+/// Within an `Option` serde would copy it.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
     body: Cow<'a, str>,
     #[serde(rename = "content-type", borrow, default)]
-    content_type: Option<Cow<'a, str>>,
+    content_type: Option<Text<'a>>,
     #[serde(rename = "content-encoding", borrow, default)]
-    content_encoding: Option<Cow<'a, str>>,
+    content_encoding: Option<Text<'a>>,
     #[serde(borrow, default)]
     headers: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -63,7 +67,12 @@ impl Message {
         let Some(foreign) = self.foreign.as_ref().filter(|foreign| !foreign.is_plain) else {
             return Ok(Cow::Borrowed(&self.body));
         };
-        let headers: Compression = serde_json::from_str(foreign.headers.get()).map_err(Defect::Headers)?;
+        let headers = foreign.headers.get();
+        // Most are not, and then their headers need not be read once more. A name may be written with escapes.
+        if !headers.contains("compression") && !headers.contains('\\') {
+            return Ok(Cow::Borrowed(&self.body));
+        }
+        let headers: Compression = serde_json::from_str(headers).map_err(Defect::Headers)?;
         match headers.compression {
             None => Ok(Cow::Borrowed(&self.body)),
             Some(_) => body::decompress(&self.body).map(Cow::Owned),
@@ -83,7 +92,7 @@ fn read(queue: QueueName, wire: &[u8]) -> Result<Message, Defect> {
     let Properties { priority, reply_to, body_encoding } = Properties::read(&properties)?;
     let mut written: Json = written(envelope.headers);
     let mut headers = Headers::read(&written)?;
-    if let Some(other) = envelope.content_type.filter(|kind| kind != JSON) {
+    if let Some(Text(other)) = envelope.content_type.filter(|kind| kind.0 != JSON) {
         return Err(Defect::ContentType(other.into_owned()));
     }
     if let Some(other) = headers.compression.take_if(|kind| kind != GZIP) {
@@ -120,7 +129,7 @@ fn read(queue: QueueName, wire: &[u8]) -> Result<Message, Defect> {
             headers: written,
             properties,
             content_encoding: match envelope.content_encoding {
-                Some(other) if other != UTF_8 => other.into_owned().into(),
+                Some(Text(other)) if other != UTF_8 => other.into_owned().into(),
                 _ => UTF_8.into(),
             },
             is_plain,

@@ -107,3 +107,23 @@ async fn leases_are_renewed_although_a_mark_cannot_be_written() {
     let after = end(&mut raw);
     assert!(before.len() == 2 && before.iter().zip(&after).all(|(before, after)| after.1 > before.1), "{after:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_while_it_is_written_down_takes_nothing_along() {
+    let (server, stores, mut raw) = open().await;
+    let other = connect(&server).await;
+    // More than one call of the script.
+    let names: Vec<String> = (0..700).map(|n| format!("m{n}")).collect();
+    push(&stores, messages(&names.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    let claimed = claim(&stores, names.len()).await;
+    assert_eq!(claimed.len(), names.len());
+
+    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").exec(&mut raw).unwrap();
+    let asked = tokio::time::timeout(Duration::from_millis(50), stores.results.load(&id("m0"))).await;
+    redis::cmd("CLIENT").arg("UNPAUSE").exec(&mut raw).unwrap();
+
+    assert!(asked.is_err(), "nobody is answered while everything is being written down");
+    for name in &names {
+        seen(&other, name, |run| run.state == State::Started).await;
+    }
+}
