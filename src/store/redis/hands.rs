@@ -50,7 +50,7 @@ impl Held {
     /// `is_written` when it is written down already that it runs.
     pub fn new(delivery: &Delivery, is_written: bool) -> Self {
         let (message, token) = (delivery.message.clone(), delivery.receipt.token);
-        Self { message, token, redelivered: delivery.redelivered, is_written, begun: false, listed: false }
+        Self { message, token, redelivered: delivery.redelivered, is_written, begun: false, listed: !is_written }
     }
 
     pub fn receipt(&self) -> Receipt {
@@ -125,11 +125,10 @@ impl Hands {
     pub fn take(&self, deliveries: impl IntoIterator<Item = Held>) {
         let mut pages = self.book.pages();
         for held in deliveries {
-            let (token, listed) = (held.token, !held.is_written);
-            if listed {
-                pages.fresh.push(token);
+            if held.listed {
+                pages.fresh.push(held.token);
             }
-            pages.held.insert(token, Held { listed, ..held });
+            pages.held.insert(held.token, held);
         }
         drop(pages);
         self.book.something.notify_one();
